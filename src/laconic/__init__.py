@@ -1,0 +1,55 @@
+"""laconic: reasoning models that think in fewer words, made by merging weights, and the proof.
+
+The public verbs are imported when first used, so that `import laconic` is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from laconic.doctor import doctor
+    from laconic.errors import LaconicError
+    from laconic.grade.comparisons import compare
+    from laconic.grade.evaluation import evaluate
+    from laconic.manifest import verify
+    from laconic.merging.engine import merge
+    from laconic.plan import make_plan
+    from laconic.recipe import load_recipe, parse_recipe
+
+_VERBS = {
+    "LaconicError": "laconic.errors",
+    "compare": "laconic.grade.comparisons",
+    "doctor": "laconic.doctor",
+    "evaluate": "laconic.grade.evaluation",
+    "load_recipe": "laconic.recipe",
+    "make_plan": "laconic.plan",
+    "merge": "laconic.merging.engine",
+    "parse_recipe": "laconic.recipe",
+    "verify": "laconic.manifest",
+}
+
+__all__ = [
+    "LaconicError",
+    "compare",
+    "doctor",
+    "evaluate",
+    "load_recipe",
+    "make_plan",
+    "merge",
+    "parse_recipe",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("laconic")
+    if name in _VERBS:
+        return getattr(import_module(_VERBS[name]), name)
+    raise AttributeError(f"module 'laconic' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

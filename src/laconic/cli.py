@@ -1,0 +1,205 @@
+"""The command line: a table of commands, each a public function plus argument parsing.
+
+stdout carries data, stderr progress and messages. Heavy imports stand inside the commands.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from laconic.errors import LaconicError
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+TIE = click.option(
+    "--tie-policy",
+    type=click.Choice(["untie_any", "base", "error"]),
+    default="untie_any",
+    show_default=True,
+    help="What to do when one parent ties its embeddings and another does not.",
+)
+TOKENIZER = click.option(
+    "--tokenizer", default="base", show_default=True, help="The role whose tokenizer is taken."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="laconic")
+def app() -> None:
+    """Make reasoning models think in fewer words by merging weights, and measure it."""
+
+
+@app.command()
+@click.option("--quick", required=True, help="The System-1 parent: folder or Hub id.")
+@click.option("--slow", required=True, help="The System-2 parent: folder or Hub id.")
+@click.option("--base", default=None, help="Their common ancestor; the quick model unless given.")
+@TIE
+@TOKENIZER
+@JSON
+def doctor(
+    quick: str, slow: str, base: str | None, tie_policy: str, tokenizer: str, as_json: bool
+) -> int:
+    """Say whether a pair can be merged and what will go wrong, before a byte of weight is read."""
+    from laconic.doctor import doctor as examine
+
+    diagnosis = examine(quick, slow, base, tie_policy=tie_policy, tokenizer=tokenizer)
+    _print(diagnosis.to_dict() if as_json else "\n".join(diagnosis.lines()))
+    return 0 if diagnosis.ok else 2
+
+
+@app.command()
+@click.argument("recipe")
+@JSON
+def plan(recipe: str, as_json: bool) -> None:
+    """Show what merging RECIPE would do, from headers alone."""
+    from laconic.plan import make_plan
+    from laconic.recipe import load_recipe
+
+    made = make_plan(load_recipe(recipe))
+    _print(made.to_dict() if as_json else "\n".join(made.lines()))
+
+
+@app.command()
+@click.argument("paths", nargs=-1, metavar="[RECIPE] OUT")
+@click.option("--method", help="Merge with one method, without a recipe file.")
+@click.option("--quick", help="The System-1 parent: folder or Hub id.")
+@click.option("--slow", help="The System-2 parent: folder or Hub id.")
+@click.option("--base", help="Their common ancestor; the quick model unless given.")
+@click.option("--set", "knobs", multiple=True, metavar="KNOB=VALUE", help="A knob of the method.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of random methods.")
+@click.option(
+    "--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), help="Of the output."
+)
+@click.option("--shard-size", help="Most tensor bytes per file, such as 5GB.")
+@click.option("--tie-policy", type=click.Choice(["untie_any", "base", "error"]), help="See doctor.")
+@click.option("--tokenizer", help="The role whose tokenizer the output takes.")
+@click.option("--threads", type=click.IntRange(1, 256), help="Worker threads.")
+@click.option("--force", is_flag=True, help="Replace a finished output, whole.")
+@JSON
+def merge(
+    paths: tuple[str, ...], threads: int | None, force: bool, as_json: bool, **options: Any
+) -> None:
+    """Merge RECIPE into the new folder OUT; or give --method, --quick and --slow, and OUT alone.
+
+    A merge that was killed resumes with the same command.
+    """
+    from laconic.merging.engine import merge as run
+
+    recipe, out = _recipe_and_out(paths, options)
+    result = run(recipe, out, force=force, threads=threads)
+    if as_json:
+        _print(result.to_dict())
+        return
+    _print(
+        f"{result.path}: {result.tensors} tensors, {result.bytes:,} bytes in "
+        f"{result.seconds:.1f} s, peak memory {result.peak_memory / 2**20:,.0f} MiB, "
+        f"recipe {result.recipe_hash}"
+        + (f" (resumed after {result.resumed} tensors)" if result.resumed else "")
+    )
+
+
+@app.command()
+@click.argument("name", required=False)
+@JSON
+def methods(name: str | None, as_json: bool) -> None:
+    """List every merging method with its knobs, what it needs and its source; or explain NAME."""
+    from laconic.registry import get_method
+    from laconic.registry import methods as all_methods
+
+    chosen = [get_method(name)] if name else list(all_methods().values())
+    if as_json:
+        rows = [method.to_dict() for method in chosen]
+        _print(rows[0] if name else rows)
+    elif name:
+        _print(chosen[0].explanation())
+    else:
+        _print("\n".join(method.line() for method in chosen))
+
+
+@app.command()
+@click.argument("folder")
+@click.option("--inputs", is_flag=True, help="Digest the parents' files again too.")
+@JSON
+def verify(folder: str, inputs: bool, as_json: bool) -> int:
+    """Check a merged folder against its laconic.json: tensors, files, recipe."""
+    from laconic.manifest import verify as check
+
+    found = check(folder, inputs=inputs)
+    if as_json:
+        _print(found.to_dict())
+    elif found.ok:
+        _print(f"{folder}: {found.tensors} tensors and {found.files} files as they were written")
+    else:
+        _print("\n".join(found.problems))
+    return 0 if found.ok else 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit code 0 done, 2 an expected error, 130 interrupted."""
+    try:
+        code = app.main(args=arguments, prog_name="laconic", standalone_mode=False)
+    except LaconicError as error:
+        code = _complain(str(error))
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        code = 0
+    except OSError as error:
+        code = _complain(f"{error.filename or 'input or output'}: {error.strerror}")
+    sys.exit(code or 0)
+
+
+def _complain(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def _print(value: Any) -> None:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
+    print(text, flush=True)
+
+
+def _recipe_and_out(paths: tuple[str, ...], options: dict[str, Any]) -> tuple[Any, Path]:
+    """Return the recipe, of a file or of options, and the output folder."""
+    from laconic.recipe import load_recipe, parse_recipe
+
+    given = {key: value for key, value in options.items() if value not in (None, ())}
+    if len(paths) == 2:
+        if given:
+            raise LaconicError(
+                f"--{next(iter(given)).replace('_', '-')} cannot change a recipe file; edit the "
+                "recipe, or leave it out and give --method, --quick and --slow"
+            )
+        return load_recipe(paths[0]), Path(paths[1])
+    missing = [f"--{key}" for key in ("method", "quick", "slow") if key not in given]
+    if len(paths) != 1 or missing:
+        raise LaconicError(
+            "give RECIPE and OUT, or --method, --quick, --slow and OUT"
+            + (f"; missing: {', '.join(missing)}" if missing and len(paths) == 1 else "")
+        )
+    return parse_recipe(_raw_recipe(given), where="options"), Path(paths[0])
+
+
+def _raw_recipe(given: dict[str, Any]) -> dict[str, Any]:
+    """The dictionary form of a recipe given by options; `--set` values are read as YAML."""
+    import yaml
+
+    knobs = {}
+    for setting in given.pop("knobs", ()):
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise LaconicError(f"--set {setting}: expected KNOB=VALUE, such as trim=0.8")
+        knobs[name] = yaml.safe_load(value)
+    raw = {key: given[key] for key in ("base", "quick", "slow", "seed") if key in given}
+    written = ("dtype", "shard_size", "tie_policy", "tokenizer")
+    output = {key: given[key] for key in written if key in given}
+    return raw | {"merge": [{given["method"]: knobs}], "output": output}

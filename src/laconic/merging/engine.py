@@ -1,0 +1,284 @@
+"""The engine: streams every tensor of a plan through its chain of methods into a new checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from laconic.card import write_card
+from laconic.checkpoint import write_sidecars
+from laconic.errors import LaconicError
+from laconic.manifest import MANIFEST_FILE, parent_records, read_manifest, write_manifest
+from laconic.merging.apply import Link, or_zero, run_chain
+from laconic.merging.draws import Draws
+from laconic.merging.stream import BLOCK, TORCH_DTYPES, Block, BlockStream
+from laconic.merging.survey import Survey
+from laconic.merging.workers import Workers, workers
+from laconic.plan import Plan, Step, make_plan
+from laconic.provenance import versions
+from laconic.recipe import Recipe
+from laconic.registry import get_method
+from laconic.tensors.sink import Sink
+from laconic.tensors.source import Reader
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """What a merge did, and at what cost: wall seconds, bytes of peak resident memory.
+
+    `resumed`: tensors that an earlier, killed run had finished already.
+    """
+
+    path: str
+    recipe_hash: str
+    tensors: int
+    bytes: int
+    seconds: float
+    peak_memory: int
+    resumed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as data."""
+        return asdict(self)
+
+
+def merge(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    force: bool = False,
+    threads: int | None = None,
+    block: int = BLOCK,
+    progress: bool = True,
+) -> MergeResult:
+    """Merge as the recipe says into a new folder that `transformers` loads.
+
+    out: a folder that does not exist; with `force` what stands there is replaced whole.
+    threads: worker threads, one per processor and at most 8 unless given. block: entries per
+    block, even. Neither changes a byte of the result.
+    A merge that was killed resumes; a finished one is left as it is. Raises LaconicError for anything wrong with recipe, parents,
+    disk or weights.
+    """
+    began = time.monotonic()
+    out = Path(out)
+    plan = make_plan(recipe, weights=True)
+    _check_output(plan, out)
+    if out.exists() and not force:
+        if not _is_this_merge(plan, out):
+            raise LaconicError(f"{out}: exists already; --force replaces it, whole")
+        return _result(plan, out, began, resumed=len(plan.steps))
+    before = _fingerprints(plan)
+    identity = _digest_of({"recipe": recipe.to_dict(), "parents": before, "versions": versions()})
+    shard_bytes = recipe.output.shard_bytes
+    specs = [step.output for step in plan.steps]
+    with (
+        Sink.open(out, specs, identity=identity, shard_bytes=shard_bytes) as sink,
+        Reader() as reader,
+        workers(threads or min(os.cpu_count() or 1, 8)) as pool,
+    ):
+        resumed = len(sink.digests)
+        parents = _Run(plan, sink, BlockStream(reader, block), pool).merge_all(progress)
+        _check_unchanged(before, _fingerprints(plan))
+        _complete(sink.folder, plan, parents, sink.digests)
+        sink.publish(force=force)
+    return _result(plan, out, began, resumed)
+
+
+class _Run:
+    """The merging of all tensors of a plan that are not done yet."""
+
+    def __init__(self, plan: Plan, sink: Sink, stream: BlockStream, pool: Workers) -> None:
+        self._plan, self._sink, self._stream, self._pool = plan, sink, stream, pool
+        self._model_surveys: dict[int, Survey] = {}
+
+    def merge_all(self, progress: bool) -> dict[str, Any]:
+        """Merge them, and return name and file digests of every parent, by role."""
+        todo = [s for s in self._plan.steps if s.output.name not in self._sink.digests]
+        # the largest first, so that no worker is left alone with one at the end
+        todo.sort(key=lambda step: -step.output.nbytes)
+        if todo:
+            self._survey_model()
+        total = sum(step.output.nbytes for step in todo)
+        hidden = None if progress else True
+        with tqdm(total=total, unit="B", unit_scale=True, disable=hidden, file=sys.stderr) as bar:
+            parents: dict[str, Any] = {}
+            digest = partial(_digest_parents, self._plan, parents)
+            self._pool.run([digest, *(partial(self._merge_step, step, bar) for step in todo)])
+        return parents
+
+    def _survey_model(self) -> None:
+        """Take, over all tensors, the surveys whose scope is the whole model."""
+        merged = [step for step in self._plan.steps if step.stages]
+        for index, stage in enumerate(merged[0].stages if merged else ()):
+            if stage.knobs.get("scope") == "global":
+                self._model_surveys[index] = survey = _survey(_chain(merged[0])[index])
+                again = True
+                while again:
+                    self._pool.run(partial(self._see, s, index, survey) for s in merged)
+                    again = survey.turn()
+
+    def _merge_step(self, step: Step, bar: tqdm[Any]) -> None:
+        chain = _chain(step)
+        surveys = self._survey_step(step, chain)
+        digest = hashlib.sha256()
+        written = 0
+        for block in self._blocks(step, chain):
+            data = _rounded(step, self._run_block(step, chain, block, surveys))
+            self._sink.write(step.output.name, written, data)
+            digest.update(data)
+            written += len(data)
+            bar.update(len(data))
+        self._sink.finish(step.output.name, digest.hexdigest())
+
+    def _survey_step(self, step: Step, chain: list[Link]) -> dict[int, Survey]:
+        surveys = dict(self._model_surveys)
+        for index, link in enumerate(chain):
+            if link.method.survey and index not in surveys:
+                surveys[index] = survey = _survey(link)
+                again = True
+                while again:
+                    self._see(step, index, survey)
+                    again = survey.turn()
+        return surveys
+
+    def _see(self, step: Step, index: int, survey: Survey) -> None:
+        chain = _chain(step)[:index]
+        for block in self._blocks(step, chain):
+            experts = run_chain(chain, block.base, block.experts, self._draws(step, block))
+            survey.see(or_zero(block.base), experts, block.place)
+
+    def _run_block(
+        self, step: Step, chain: list[Link], block: Block, surveys: dict[int, Survey]
+    ) -> Tensor:
+        if not chain:
+            return block.experts[0]
+        base, experts = block.base, block.experts
+        if not _pointwise(chain):
+            base = base.view(step.output.shape) if base is not None else None
+            experts = experts.view(len(experts), *step.output.shape)
+        return run_chain(
+            chain, base, experts, self._draws(step, block), lambda i: surveys[i].result(block.place)
+        )
+
+    def _blocks(self, step: Step, chain: list[Link]) -> Iterator[Block]:
+        for block in self._stream.blocks(step, whole=not _pointwise(chain)):
+            self._pool.check()
+            yield block
+
+    def _draws(self, step: Step, block: Block) -> Draws:
+        return Draws(self._plan.recipe.seed, step.output.name, block.place.start)
+
+
+def _chain(step: Step) -> list[Link]:
+    return [Link(get_method(stage.method), stage.knobs) for stage in step.stages]
+
+
+def _pointwise(chain: list[Link]) -> bool:
+    return all(link.method.pointwise for link in chain)
+
+
+def _survey(link: Link) -> Survey:
+    if link.method.survey is None:
+        raise TypeError(f"{link.method.name} declares a scope but no survey")
+    survey: Survey = link.method.survey(**link.knobs)
+    return survey
+
+
+def _rounded(step: Step, merged: Tensor) -> memoryview:
+    """Round once to the output dtype; refuse what is not finite. Returns the bytes."""
+    out = merged.to(TORCH_DTYPES[step.output.dtype]).reshape(-1)
+    if not torch.isfinite(out.sum(dtype=torch.float32)) and not torch.isfinite(out).all():
+        raise LaconicError(
+            f"tensor '{step.output.name}': the merge is not finite in {step.output.dtype}; "
+            "a wider output dtype or smaller coefficients may help"
+        )
+    data: Any = out.view(torch.uint8).numpy()
+    return memoryview(data)
+
+
+def _result(plan: Plan, out: Path, began: float, resumed: int) -> MergeResult:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    seconds = round(time.monotonic() - began, 3)
+    count = len(plan.steps)
+    return MergeResult(str(out), plan.recipe.hash, count, plan.nbytes, seconds, peak, resumed)
+
+
+def _is_this_merge(plan: Plan, out: Path) -> bool:
+    """Whether a finished output was made by this very recipe from these very files."""
+    if not (out / MANIFEST_FILE).is_file():
+        return False
+    manifest = read_manifest(out)
+    return (
+        manifest["recipe_hash"] == plan.recipe.hash
+        and manifest["versions"] == versions()
+        and manifest["parents"] == parent_records(plan.sources)
+    )
+
+
+def _check_output(plan: Plan, out: Path) -> None:
+    target = out.resolve()
+    for role, source in plan.sources.items():
+        parent = source.folder.resolve()
+        if target == parent or parent in target.parents or target in parent.parents:
+            raise LaconicError(
+                f"{out}: is, or lies inside, or holds the {role} model's folder {source.folder}; "
+                "choose another output folder"
+            )
+
+
+def _fingerprints(plan: Plan) -> dict[str, list[int]]:
+    """Size and modification time of every file a merge reads."""
+    files = {file for source in plan.sources.values() for file in source.files}
+    stats = {str(file.resolve()): file.stat() for file in sorted(files)}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+
+
+def _check_unchanged(before: dict[str, list[int]], after: dict[str, list[int]]) -> None:
+    for file, fingerprint in before.items():
+        if after[file] != fingerprint:
+            raise LaconicError(f"{file}: changed while it was being merged; run the merge again")
+
+
+def _digest_parents(plan: Plan, into: dict[str, Any]) -> None:
+    into.update(parent_records(plan.sources))
+
+
+def _complete(folder: Path, plan: Plan, parents: dict[str, Any], tensors: dict[str, str]) -> None:
+    """Write everything beside the weights; the manifest last, for it holds the others' digests."""
+    recipe = plan.recipe
+    write_sidecars(
+        folder,
+        plan.sources,
+        tokenizer_role=recipe.output.tokenizer,
+        untied=plan.untied,
+        dtype=recipe.output.dtype,
+    )
+    methods = [(stage.method, get_method(stage.method).source) for stage in recipe.merge]
+    write_card(
+        folder, recipe=recipe, sources=plan.sources, methods=methods, diagnosis=plan.diagnosis
+    )
+    write_manifest(
+        folder,
+        recipe=recipe.to_dict(),
+        recipe_hash=recipe.hash,
+        parents=parents,
+        tensors=tensors,
+        facts={"untied": plan.untied, "tensors": len(plan.steps), "bytes": plan.nbytes},
+    )
+
+
+def _digest_of(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,285 @@
+"""The recipe: what to merge and how. Parsed strictly, hashed stably."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from laconic.errors import LaconicError, did_you_mean
+from laconic.registry import Method, get_method, methods
+
+DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Output(_Strict):
+    """How the merged checkpoint is written."""
+
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    shard_size: str = "5GB"
+    tokenizer: str = "base"
+    tie_policy: Literal["untie_any", "base", "error"] = "untie_any"
+
+    @field_validator("shard_size")
+    @classmethod
+    def _sized(cls, text: str) -> str:
+        parse_size(text)
+        return text
+
+    @property
+    def shard_bytes(self) -> int:
+        """Most tensor bytes per file."""
+        return parse_size(self.shard_size)
+
+
+class Stage(_Strict):
+    """One step of the merge: a method and its knobs, all of them, defaults filled in."""
+
+    method: str
+    knobs: dict[str, Any]
+
+
+class Rule(_Strict):
+    """Different knobs, or a plain copy of one parent, for the tensors a glob matches."""
+
+    match: str
+    set: dict[str, Any] = {}
+    take: str | None = None
+
+
+class Recipe(_Strict):
+    """A whole merge. Parents are local folders or Hub ids.
+
+    Either `quick` and `slow` (base: the quick model unless given), or `models` for any number of
+    parents (base needed only by methods that ask for it).
+    """
+
+    base: str | None = None
+    quick: str | None = None
+    slow: str | None = None
+    models: tuple[str, ...] = ()
+    merge: tuple[Stage, ...]
+    calibration: dict[str, Any] | None = None
+    rules: tuple[Rule, ...] = ()
+    output: Output = Output()
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Role -> model: `base`, then `quick` and `slow`, or `model 1`, `model 2`, ..."""
+        parents = (
+            {f"model {i}": model for i, model in enumerate(self.models, 1)}
+            if self.models
+            else {"quick": str(self.quick), "slow": str(self.slow)}
+        )
+        return {"base": self.base, **parents} if self.base else parents
+
+    @property
+    def hash(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the recipe with all defaults filled in."""
+        return recipe_hash(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as it would be written in YAML, every knob spelled out."""
+        raw = self.model_dump(exclude_none=True, mode="json")
+        raw["merge"] = [{stage.method: dict(stage.knobs)} for stage in self.merge]
+        return {key: value for key, value in raw.items() if value != []}
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML text, keys in the documented order."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    def stages_for(self, tensor: str) -> tuple[Stage, ...] | str:
+        """Return the stages for a tensor, its first matching rule applied, or the role to copy."""
+        rule = next((rule for rule in self.rules if fnmatchcase(tensor, rule.match)), None)
+        if rule is None:
+            return self.merge
+        if rule.take is not None:
+            return rule.take
+        return tuple(
+            Stage(method=stage.method, knobs={**stage.knobs, **_knobs_of(stage.method, rule)})
+            for stage in self.merge
+        )
+
+
+def recipe_hash(recipe: Mapping[str, Any]) -> str:
+    """Hash a recipe's dictionary form; the same for any order of keys."""
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse_size(text: str) -> int:
+    """Parse `5GB`, `200MB`, `1.5GB` or plain bytes into a positive number of bytes."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B?)\s*", text.upper())
+    size = int(float(match[1]) * _UNITS.get(match[2], 0)) if match else 0
+    if size <= 0:
+        raise ValueError(f"'{text}' is not a size such as 5GB or 200MB")
+    return size
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe from a YAML file, or a published one by name.
+
+    Raises LaconicError listing every problem at once.
+    """
+    file = Path(path)
+    published = Path(__file__).parent / "recipes" / f"{path}.yml"
+    if not file.is_file() and file.suffix == "" and published.is_file():
+        file = published
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LaconicError(f"recipe {path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise LaconicError(f"recipe {path}: not valid YAML: {error}") from None
+    return parse_recipe(raw, where=f"recipe {path}")
+
+
+def parse_recipe(raw: Any, *, where: str = "recipe") -> Recipe:
+    """Check a recipe's dictionary form and fill in every default.
+
+    Raises LaconicError with all problems in one message, unknown words with a suggestion.
+    """
+    if not isinstance(raw, Mapping):
+        raise LaconicError(f"{where}: expected a mapping with keys such as quick, slow and merge")
+    stages, problems = _parse_stages(raw.get("merge"))
+    try:
+        recipe = Recipe(**{**raw, "merge": tuple(stages)})
+    except ValidationError as error:
+        raise _refusal(
+            where, [_schema_problem(item) for item in error.errors()] + problems
+        ) from None
+    problems += _parent_problems(recipe) + _rule_problems(recipe)
+    if not problems:
+        problems = _chain_problems(recipe)
+    if problems:
+        raise _refusal(where, problems)
+    if recipe.base is None and recipe.quick is not None:
+        recipe = recipe.model_copy(update={"base": recipe.quick})
+    return recipe
+
+
+def _refusal(where: str, problems: list[str]) -> LaconicError:
+    return LaconicError("\n".join([f"{where}: {len(problems)} problem(s)", *problems]))
+
+
+def _parse_stages(raw: Any) -> tuple[list[Stage], list[str]]:
+    if raw is None:
+        return [], ["merge: missing; for example  merge: [{ties: {trim: 0.8}}]"]
+    stages: list[Stage] = []
+    problems: list[str] = []
+    for item in raw if isinstance(raw, list | tuple) else [raw]:
+        name, knobs = _split_stage(item)
+        if name is None:
+            problems.append(f"merge: {item!r} is not a method or {{method: {{knob: value}}}}")
+        elif name not in methods():
+            known = ", ".join(methods())
+            problems.append(
+                f"merge: unknown method '{name}'{did_you_mean(name, methods())} (known: {known})"
+            )
+        else:
+            problems += (found := get_method(name).problems(knobs))
+            if not found:
+                stages.append(Stage(method=name, knobs=get_method(name).settings(knobs)))
+    return stages, problems
+
+
+def _split_stage(item: Any) -> tuple[str | None, dict[str, Any]]:
+    if isinstance(item, str):
+        return item, {}
+    if isinstance(item, Mapping) and len(item) == 1:
+        ((name, knobs),) = item.items()
+        if knobs is None or isinstance(knobs, Mapping):
+            return str(name), dict(knobs or {})
+    return None, {}
+
+
+def _schema_problem(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        key = str(item["loc"][-1])
+        parents: dict[str, type[BaseModel]] = {"output": Output, "rules": Rule}
+        fields = parents.get(str(item["loc"][0]), Recipe).model_fields
+        return f"unknown key '{where}'{did_you_mean(key, fields)}"
+    return f"{where}: {item['input']!r} is not allowed: {item['msg']}"
+
+
+def _parent_problems(recipe: Recipe) -> list[str]:
+    pair = [role for role in ("quick", "slow") if getattr(recipe, role) is not None]
+    if recipe.models and pair:
+        return [f"give either models or quick and slow, not models and {' and '.join(pair)}"]
+    if recipe.models:
+        return [] if len(recipe.models) > 1 or recipe.base else ["models: at least two are needed"]
+    return [f"{role}: missing" for role in ("quick", "slow") if role not in pair]
+
+
+def _rule_problems(recipe: Recipe) -> list[str]:
+    problems = []
+    for number, rule in enumerate(recipe.rules, 1):
+        where = f"rules[{number}]"
+        if bool(rule.set) == bool(rule.take):
+            problems.append(f"{where}: give exactly one of set and take")
+        if rule.take is not None and rule.take not in recipe.roles | {"base": ""}:
+            problems.append(f"{where}: take: '{rule.take}' is not one of {', '.join(recipe.roles)}")
+        problems += [f"{where}: {problem}" for problem in _setting_problems(recipe, rule)]
+    if recipe.output.tokenizer not in recipe.roles | {"base": ""}:
+        problems.append(
+            f"output.tokenizer: '{recipe.output.tokenizer}' is not one of "
+            f"{', '.join(recipe.roles | {'base': ''})}"
+        )
+    return problems
+
+
+def _setting_problems(recipe: Recipe, rule: Rule) -> list[str]:
+    used = {stage.method: stage for stage in recipe.merge}
+    problems = []
+    for key in rule.set:
+        name, _, knob = key.partition(".")
+        if not knob or name not in used:
+            problems.append(f"set: '{key}' is not METHOD.KNOB with METHOD one of {', '.join(used)}")
+    for stage in recipe.merge:
+        knobs = _knobs_of(stage.method, rule)
+        problems += get_method(stage.method).problems({**stage.knobs, **knobs})
+    return problems
+
+
+def _knobs_of(name: str, rule: Rule) -> dict[str, Any]:
+    prefix = f"{name}."
+    return {
+        key.removeprefix(prefix): value for key, value in rule.set.items() if key.startswith(prefix)
+    }
+
+
+def _chain_problems(recipe: Recipe) -> list[str]:
+    """A chain is any number of sparsifiers, one combiner, any number of wrappers."""
+    chain = [get_method(stage.method) for stage in recipe.merge]
+    order = {"sparsifier": 0, "combiner": 1, "wrapper": 2}
+    kinds = [order[method.kind] for method in chain]
+    problems = []
+    if kinds.count(1) != 1:
+        problems.append(
+            f"merge: needs exactly one combiner, has {kinds.count(1)}: "
+            + ", ".join(f"{method.name} ({method.kind})" for method in chain)
+        )
+    if kinds != sorted(kinds):
+        problems.append("merge: the order is sparsifiers, one combiner, wrappers")
+    needy = [method.name for method in chain if _needs_base(method)]
+    if needy and recipe.models and recipe.base is None:
+        problems.append(f"base: missing; {', '.join(needy)} merges task vectors against a base")
+    return problems
+
+
+def _needs_base(method: Method) -> bool:
+    return "base" in method.inputs

@@ -1,0 +1,1 @@
+"""Streams: tensors from and to safetensors folders, block by block."""

@@ -1,0 +1,236 @@
+"""The output folder: headers first, tensors in any order, renamed into place only when complete.
+
+While a merge runs, everything stands in a hidden sibling of the output folder: the checkpoint to
+be, and a journal of the tensors that are done, from which a killed merge resumes.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from laconic.errors import LaconicError
+from laconic.tensors.header import StoredTensor, TensorSpec, build_header, read_header
+from laconic.tensors.source import INDEX_FILE, SINGLE_FILE
+
+_CHUNK = 1 << 22
+
+
+class Sink:
+    """Writes a sharded safetensors checkpoint. Use `Sink.open` as a context manager."""
+
+    def __init__(self, out: Path, specs: Sequence[TensorSpec], shard_bytes: int) -> None:
+        self.out = out
+        self._work = out.parent / f".{out.name}.partial"
+        self._journal = self._work / "journal.jsonl"
+        self.folder = self._work / "checkpoint"
+        self.digests: dict[str, str] = {}
+        self._shards = _assign(specs, shard_bytes)
+        self._places: dict[str, StoredTensor] = {}
+        self._files: dict[Path, int] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, out: Path, specs: Sequence[TensorSpec], *, identity: str, shard_bytes: int
+    ) -> Iterator[Sink]:
+        """Prepare the output of a merge, resuming one with the same `identity` that was killed.
+
+        Raises LaconicError when another process is at it, or the disk cannot hold the output.
+        On an error inside, what was done stays beside the output for the next attempt.
+        """
+        sink = cls(out, specs, shard_bytes)
+        try:
+            sink.folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(sink._work, os.O_RDONLY)
+        except OSError as error:
+            raise _write_error(sink.folder, error) from error
+        try:
+            _take_lock(lock, out)
+            sink._restore_replaced()
+            sink._start(identity)
+            yield sink
+        finally:
+            sink._close()
+            os.close(lock)
+
+    def write(self, name: str, start: int, data: memoryview) -> None:
+        """Write bytes of a tensor from byte `start` of it on; any order, any thread."""
+        place = self._places[name]
+        offset = place.offset + start
+        try:
+            while len(data):
+                count = os.pwrite(self._files[place.file], data, offset)
+                data, offset = data[count:], offset + count
+        except OSError as error:
+            raise _write_error(place.file, error, name) from error
+
+    def finish(self, name: str, digest: str) -> None:
+        """Note in the journal that all bytes of a tensor, with this SHA-256, are written."""
+        line = json.dumps({"tensor": name, "sha256": digest}) + "\n"
+        try:
+            with self._lock, self._journal.open("a", encoding="utf-8") as journal:
+                journal.write(line)
+        except OSError as error:
+            raise _write_error(self._journal, error) from error
+        self.digests[name] = digest
+
+    def publish(self, *, force: bool) -> None:
+        """Make the folder durable and rename it to its final name, whole.
+
+        With `force` a folder that stands there is replaced; nothing of it survives.
+        """
+        missing = self._places.keys() - self.digests.keys()
+        if missing:
+            raise LaconicError(f"{self.out}: not complete, {len(missing)} tensors are missing")
+        try:
+            for descriptor in self._files.values():
+                os.fsync(descriptor)
+            if self.out.exists() and force:
+                self._clear_replaced()
+                self.out.rename(self._replaced)
+            self.folder.rename(self.out)
+            self._clear_replaced()
+            shutil.rmtree(self._work)
+        except OSError as error:
+            raise _write_error(self.out, error) from error
+
+    @property
+    def _replaced(self) -> Path:
+        return self.out.parent / f".{self.out.name}.replaced"
+
+    def _restore_replaced(self) -> None:
+        """Undo a replacement that was killed between its two renames."""
+        if self._replaced.exists() and not self.out.exists():
+            self._replaced.rename(self.out)
+
+    def _clear_replaced(self) -> None:
+        if self._replaced.exists():
+            shutil.rmtree(self._replaced)
+
+    def _start(self, identity: str) -> None:
+        try:
+            journal = self._read_journal(identity)
+            if journal is None:
+                self._begin(identity)
+            self._open_shards()
+        except OSError as error:
+            self._discard()
+            raise _write_error(self.folder, error) from error
+        for name, digest in (journal or {}).items():
+            if name in self._places and self._digest(self._places[name]) == digest:
+                self.digests[name] = digest
+
+    def _read_journal(self, identity: str) -> dict[str, str] | None:
+        """Return the tensors done so far, or None when there is nothing to resume."""
+        try:
+            lines = self._journal.read_text(encoding="utf-8").split("\n")
+        except (FileNotFoundError, UnicodeDecodeError):
+            return None
+        records = []
+        for line in lines[:-1]:  # what follows the last newline is a torn record
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
+        if not records or records[0] != {"identity": identity}:
+            return None
+        self._write_journal(records)
+        return {record["tensor"]: record["sha256"] for record in records[1:]}
+
+    def _begin(self, identity: str) -> None:
+        """Empty the folder, reserve the disk space, and write every shard's header."""
+        self._journal.unlink(missing_ok=True)
+        shutil.rmtree(self.folder)
+        self.folder.mkdir()
+        for file, specs in self._shards.items():
+            header = build_header(specs, {"format": "pt"})
+            size = len(header) + sum(spec.nbytes for spec in specs)
+            with (self.folder / file).open("wb") as shard:
+                os.posix_fallocate(shard.fileno(), 0, size)
+                shard.write(header)
+        if len(self._shards) > 1:
+            self._write_index()
+        self._write_journal([{"identity": identity}])
+
+    def _write_journal(self, records: list[dict[str, str]]) -> None:
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        temporary = self._journal.with_suffix(".new")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.rename(self._journal)
+
+    def _write_index(self) -> None:
+        weight_map = {spec.name: file for file, specs in self._shards.items() for spec in specs}
+        total = sum(spec.nbytes for specs in self._shards.values() for spec in specs)
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        text = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
+        (self.folder / INDEX_FILE).write_text(text, encoding="utf-8")
+
+    def _open_shards(self) -> None:
+        for file in self._shards:
+            path = self.folder / file
+            self._places.update(read_header(path))
+            self._files[path] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def _digest(self, place: StoredTensor) -> str:
+        digest = hashlib.sha256()
+        descriptor = self._files[place.file]
+        for start in range(0, place.spec.nbytes, _CHUNK):
+            count = min(_CHUNK, place.spec.nbytes - start)
+            digest.update(os.pread(descriptor, count, place.offset + start))
+        return digest.hexdigest()
+
+    def _close(self) -> None:
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+
+    def _discard(self) -> None:
+        self._close()
+        shutil.rmtree(self._work, ignore_errors=True)
+
+
+def _assign(specs: Sequence[TensorSpec], shard_bytes: int) -> dict[str, list[TensorSpec]]:
+    """Fill shards in order, none over `shard_bytes` unless a single tensor is."""
+    shards: list[list[TensorSpec]] = [[]]
+    filled = 0
+    for spec in specs:
+        if shards[-1] and filled + spec.nbytes > shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(spec)
+        filled += spec.nbytes
+    if len(shards) == 1:
+        return {SINGLE_FILE: shards[0]}
+    count = len(shards)
+    return {f"model-{i:05}-of-{count:05}.safetensors": shard for i, shard in enumerate(shards, 1)}
+
+
+def _take_lock(lock: int, out: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LaconicError(
+            f"{out}: another process is merging into this folder; wait for it or choose another"
+        ) from None
+
+
+def _write_error(path: Path, error: OSError, tensor: str = "") -> LaconicError:
+    what = f"{path}: cannot write" + (f" tensor '{tensor}'" if tensor else "")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(_existing(path)).free
+        return LaconicError(f"{what}: the disk is full ({free:,} bytes free); free some and rerun")
+    return LaconicError(f"{what}: {error.strerror}")
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.exists())

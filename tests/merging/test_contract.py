@@ -1,0 +1,172 @@
+"""Every method passes every test here; a new method adds one row to ROWS."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+
+from laconic.errors import LaconicError
+from laconic.merging.apply import Link, apply, or_zero, run_chain
+from laconic.merging.draws import Draws
+from laconic.merging.survey import Place
+from laconic.registry import get_method, methods
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method under one setting, and which properties its setting breaks on purpose."""
+
+    name: str
+    knobs: dict[str, Any] = field(default_factory=dict)
+    parents: int = 3
+    symmetric: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.name}-{'-'.join(f'{k}={v}' for k, v in self.knobs.items())}"
+
+
+ROWS = [
+    Row("average"),
+    Row("linear"),
+    Row("linear", {"weights": (0.2, 0.5, 0.9)}, symmetric=False),
+    Row("interpolation", {"weight": 0.3}, parents=2, symmetric=False),
+    Row("task_arithmetic"),
+    Row("task_arithmetic", {"alpha": (0.2, 0.5, -0.1)}, symmetric=False),
+    Row("ties"),
+    Row("ties", {"trim": 0.3, "alpha": 0.4, "rule": "exact"}),
+    Row("ties", {"trim": 0.5, "zero_sign": "majority"}),
+    Row("ties", {"trim": 0.0}, parents=1),
+    Row("dare", {"drop": 0.4}, symmetric=False),
+    Row("dare", {"drop": 1.0}),
+    Row("dare", {"drop": 0.3, "rescale": False}, symmetric=False),
+]
+
+every_row = pytest.mark.parametrize("row", ROWS, ids=str)
+
+
+def parents(row: Row, *shape: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """A base and its fine-tunes; deltas on a coarse lattice, so that magnitudes tie."""
+    generator = torch.Generator().manual_seed(seed)
+    base = torch.randn(shape, generator=generator).bfloat16().float()
+    deltas = torch.randn((row.parents, *shape), generator=generator) * 4
+    return base, base + deltas.round() / 64
+
+
+def test_every_method_has_a_row() -> None:
+    assert {row.name for row in ROWS} == set(methods())
+
+
+@every_row
+def test_shape_dtype_and_finiteness(row: Row) -> None:
+    for shape in [(7, 5), (12,), (2, 3, 4)]:
+        base, experts = parents(row, *shape)
+        merged = apply(row.name, base, experts, **row.knobs)
+        sparsifier = get_method(row.name).kind == "sparsifier"
+        assert merged.shape == (experts.shape if sparsifier else base.shape)
+        assert merged.dtype == torch.float32
+        assert torch.isfinite(merged).all()
+
+
+@every_row
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0), (1,)], ids=str)
+def test_scalar_and_empty_tensors(row: Row, shape: tuple[int, ...]) -> None:
+    base, experts = parents(row, *shape)
+    merged = apply(row.name, base, experts, **row.knobs)
+    assert merged.shape[-len(shape) :] == shape if shape else True
+    assert torch.isfinite(merged).all()
+
+
+@every_row
+def test_equal_parents_give_the_parent(row: Row) -> None:
+    base, _ = parents(row, 6, 5)
+    merged = apply(row.name, base, torch.stack([base] * row.parents), **row.knobs)
+    torch.testing.assert_close(merged, base.expand_as(merged), rtol=1e-6, atol=1e-7)
+
+
+@every_row
+def test_inputs_stay_unchanged(row: Row) -> None:
+    base, experts = parents(row, 9, 4)
+    before = base.clone(), experts.clone()
+    apply(row.name, base, experts, **row.knobs)
+    assert torch.equal(base, before[0])
+    assert torch.equal(experts, before[1])
+
+
+@every_row
+def test_order_of_parents(row: Row) -> None:
+    base, experts = parents(row, 40, 30)
+    merged = apply(row.name, base, experts, **row.knobs)
+    turned = apply(row.name, base, experts.flip(0), **row.knobs)
+    same = torch.allclose(merged, turned, rtol=1e-6, atol=1e-6)
+    assert same == row.symmetric
+
+
+@every_row
+def test_same_seed_same_bytes_and_another_seed_another_draw(row: Row) -> None:
+    base, experts = parents(row, 64, 32)
+    first, second, other = (
+        apply(row.name, base, experts, seed=seed, tensor="w", **row.knobs) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, second)
+    random = "rng" in get_method(row.name).inputs and row.knobs.get("drop", 0) < 1
+    assert torch.equal(first, other) != random
+
+
+@every_row
+@pytest.mark.parametrize("size", [2, 14, 64, 1000])
+def test_any_block_size_gives_the_same_bytes(row: Row, size: int) -> None:
+    method = get_method(row.name)
+    if not method.pointwise:
+        pytest.skip("takes whole tensors")
+    base, experts = parents(row, 333)
+    whole = apply(row.name, base, experts, tensor="w", **row.knobs)
+    link = Link(method, method.settings(row.knobs))
+    starts = range(0, 333, size)
+    survey = method.survey(**link.knobs) if method.survey else None
+    while survey is not None:
+        for start in starts:
+            part = slice(start, start + size)
+            survey.see(or_zero(base[part]), experts[:, part], Place(0, start))
+        if not survey.turn():
+            break
+    pieces = []
+    for start in starts:
+        part = slice(start, start + size)
+        found = survey.result(Place(0, start)) if survey else None
+        draws = Draws(0, "w", start)
+        pieces.append(run_chain([link], base[part], experts[:, part], draws, lambda _, f=found: f))
+    assert torch.equal(torch.cat(pieces, dim=-1), whole)
+
+
+@pytest.mark.parametrize("name", sorted({row.name for row in ROWS}))
+def test_docstring_tells_equation_shapes_and_source(name: str) -> None:
+    method = get_method(name)
+    text = inspect.getdoc(method.function) or ""
+    assert "theta" in text
+    assert " = " in text
+    assert "shape)" in text
+    assert "arXiv" in method.source
+    for knob in method.knobs:
+        assert f"{knob.name}:" in text, f"{name}: knob {knob.name} is not explained"
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "message"),
+    [
+        ("ties", {"trim": 1.5}, r"ties\.trim: 1\.5 is not allowed"),
+        ("ties", {"trim": -0.1}, r"ties\.trim"),
+        ("ties", {"trimm": 0.5}, r"unknown knob 'trimm'; did you mean 'trim'\?"),
+        ("ties", {"scope": "model"}, r"ties\.scope: 'model' is not allowed"),
+        ("ties", {"alpha": float("nan")}, r"ties\.alpha"),
+        ("tie", {}, r"unknown method 'tie'; did you mean 'ties'\?"),
+        ("interpolation", {"weight": 2}, r"interpolation\.weight"),
+        ("average", {"alpha": 1}, r"average: unknown knob 'alpha' \(it has none\)"),
+    ],
+)
+def test_bad_names_and_values_are_refused(name: str, knobs: dict[str, Any], message: str) -> None:
+    with pytest.raises(LaconicError, match=message):
+        apply(name, torch.zeros(3), torch.zeros(2, 3), **knobs)
