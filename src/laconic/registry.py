@@ -1,7 +1,7 @@
 """The register of merging methods: a function's signature is its schema.
 
 Positional parameters are inputs that the engine supplies by name (`base`, `experts`, `merged`,
-`rng`, `survey`, `stats`); keyword-only parameters are knobs, annotated, with defaults.
+`tensor`, `rng`, `survey`, `stats`); keyword-only parameters are knobs, annotated, with defaults.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from laconic.errors import LaconicError, did_you_mean, unknown
 
 Kind = Literal["sparsifier", "combiner", "wrapper"]
-INPUTS = ("base", "experts", "merged", "rng", "survey", "stats")
+INPUTS = ("base", "experts", "merged", "tensor", "rng", "survey", "stats")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from laconic.errors import LaconicError
-from laconic.merging.apply import Link, apply, or_zero, run_chain
+from laconic.merging.apply import Context, Link, TensorInfo, apply, or_zero, run_chain
 from laconic.merging.draws import Draws
 from laconic.merging.survey import Place
 from laconic.registry import get_method, methods
@@ -137,8 +137,10 @@ def test_any_block_size_gives_the_same_bytes(row: Row, size: int) -> None:
     for start in starts:
         part = slice(start, start + size)
         found = survey.result(Place(0, start)) if survey else None
-        draws = Draws(0, "w", start)
-        pieces.append(run_chain([link], base[part], experts[:, part], draws, lambda _, f=found: f))
+        context = Context(
+            Draws(0, "w", start), TensorInfo("w", (333,)), found=lambda _, found=found: found
+        )
+        pieces.append(run_chain([link], base[part], experts[:, part], context))
     assert torch.equal(torch.cat(pieces, dim=-1), whole)
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from laconic.errors import LaconicError
 from laconic.manifest import verify
-from laconic.merging.apply import Link, run_chain
+from laconic.merging.apply import Context, Link, TensorInfo, run_chain
 from laconic.merging.draws import Draws
 from laconic.merging.engine import merge
 from laconic.recipe import Recipe, parse_recipe
@@ -48,7 +48,8 @@ def test_every_tensor_equals_the_method_on_whole_tensors(tmp_path: Path) -> None
     assert found.keys() == quick.keys()
     for name, base in quick.items():
         expert = slow[name].float()[None]
-        expected = run_chain(chain, base.float(), expert, Draws(3, name))
+        context = Context(Draws(3, name), TensorInfo(name, tuple(base.shape)))
+        expected = run_chain(chain, base.float(), expert, context)
         assert torch.equal(found[name], expected.bfloat16()), name
 
 

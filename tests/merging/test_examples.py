@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, tensor
 
-from laconic.merging.apply import Link, apply, run_chain
+from laconic.merging.apply import Context, Link, TensorInfo, apply, run_chain
 from laconic.merging.draws import Draws
 from laconic.merging.survey import Place, TrimSurvey
 from laconic.registry import get_method
@@ -15,6 +15,7 @@ from laconic.registry import get_method
 D1 = tensor([0.5, -0.1, 0.3, -0.4, 0.2])
 D2 = tensor([-0.2, 0.6, 0.4, -0.1, 0.3])
 ZERO = torch.zeros(5)
+INFO = TensorInfo("w", ())
 
 
 def close(found: Tensor, expected: list[float]) -> None:
@@ -90,7 +91,8 @@ def test_global_scope_ranks_all_tensors_together(rule: str, kept: list[float]) -
     for number, (vector, expected) in enumerate([(first, [0.9, 0.8]), (second, kept)]):
         base = torch.zeros_like(vector)
         found = survey.result(Place(number))
-        close(run_chain([ties], base, vector[None], Draws(), lambda _, f=found: f), expected)
+        context = Context(Draws(), INFO, found=lambda _, found=found: found)
+        close(run_chain([ties], base, vector[None], context), expected)
     if rule == "ge":  # per tensor, one entry of two and of three is below c = 1: nothing is cut
         close(apply("ties", torch.zeros(2), first[None], trim=0.4), [0.9, 0.8])
 
@@ -142,9 +144,11 @@ def test_dare_given_the_mask() -> None:
 
     def then(name: str, experts: Tensor, **knobs: float) -> Tensor:
         method = get_method(name)
-        return run_chain([dare, Link(method, method.settings(knobs))], zero, experts, Fixed())
+        return run_chain(
+            [dare, Link(method, method.settings(knobs))], zero, experts, Context(Fixed(), INFO)
+        )
 
-    close(run_chain([dare], zero, delta, Fixed())[0], [1, 0, 3])
+    close(run_chain([dare], zero, delta, Context(Fixed(), INFO))[0], [1, 0, 3])
     close(then("average", torch.cat([zero[None], delta])), [0.5, 0, 1.5])
     close(then("task_arithmetic", delta, alpha=0.7), [0.7, 0, 2.1])
     close(then("ties", delta, trim=0.4), [1, 0, 3])

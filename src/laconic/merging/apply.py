@@ -12,6 +12,7 @@ from torch import Tensor
 from laconic.merging.draws import Draws
 from laconic.merging.survey import survey_tensor
 from laconic.registry import Method, get_method
+from laconic.tensors.names import layer_of, role_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,39 @@ class Link:
     knobs: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class TensorInfo:
+    """Which tensor a method is working on: its name, full shape, role and layer."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def role(self) -> str:
+        """`embedding`, `head`, `norm`, `attention`, `mlp`, ...: see `laconic.tensors.names`."""
+        return role_of(self.name)
+
+    @property
+    def layer(self) -> int:
+        """The decoder layer; negative outside the layers."""
+        return layer_of(self.name)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the engine supplies beside tensors for one block.
+
+    `found` returns the result of the survey of the chain's i-th link; without it every survey is
+    taken of the tensors at hand. `stats`: the statistics of this tensor, for methods that name
+    them.
+    """
+
+    rng: Draws
+    tensor: TensorInfo
+    stats: Any = None
+    found: Callable[[int], Any] | None = None
+
+
 def apply(
     name: str,
     base: Tensor | None,
@@ -29,37 +63,43 @@ def apply(
     *,
     seed: int = 0,
     tensor: str = "",
+    stats: Any = None,
     **knobs: Any,
 ) -> Tensor:
-    """Run one method on whole tensors: base (*shape), experts (n, *shape), float32.
+    """Run one combiner or sparsifier on whole tensors: base (*shape), experts (n, *shape), float32.
 
+    tensor: the name it goes by, for methods that treat roles differently and for random draws.
     Returns (*shape); for a sparsifier (n, *shape). Raises LaconicError for a bad name or knob.
     """
     method = get_method(name)
-    return run_chain([Link(method, method.settings(knobs))], base, experts, Draws(seed, tensor))
+    info = TensorInfo(tensor, tuple(experts.shape[1:]))
+    context = Context(Draws(seed, tensor), info, stats)
+    return run_chain([Link(method, method.settings(knobs))], base, experts, context)
 
 
 def run_chain(
-    chain: Sequence[Link],
-    base: Tensor | None,
-    experts: Tensor,
-    rng: Draws,
-    found: Callable[[int], Any] | None = None,
+    chain: Sequence[Link], base: Tensor | None, experts: Tensor, context: Context
 ) -> Tensor:
     """Run a chain on one block: sparsifiers, one combiner, wrappers.
 
-    `found` returns the result of the survey of the chain's i-th link; without it every survey is
-    taken of the tensors at hand. A chain of sparsifiers alone returns the experts (n, *shape).
+    A chain of sparsifiers alone returns the experts (n, *shape).
     """
     merged: Tensor | None = None
     for index, (method, knobs) in enumerate((link.method, link.knobs) for link in chain):
         survey = None
-        if method.survey and found:
-            survey = found(index)
+        if method.survey and context.found:
+            survey = context.found(index)
         elif method.survey:
             survey = survey_tensor(method.survey(**knobs), or_zero(base), experts)
-        supplied = {"base": base, "experts": experts, "merged": merged, "rng": rng}
-        supplied["survey"] = survey
+        supplied = {
+            "base": base,
+            "experts": experts,
+            "merged": merged,
+            "rng": context.rng,
+            "tensor": context.tensor,
+            "stats": context.stats,
+            "survey": survey,
+        }
         output = method.function(*(supplied[name] for name in method.inputs), **knobs)
         if method.kind == "sparsifier":
             experts = output

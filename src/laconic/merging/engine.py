@@ -8,7 +8,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from laconic.card import write_card
 from laconic.checkpoint import write_sidecars
 from laconic.errors import LaconicError
 from laconic.manifest import MANIFEST_FILE, parent_records, read_manifest, write_manifest
-from laconic.merging.apply import Link, or_zero, run_chain
+from laconic.merging.apply import Context, Link, TensorInfo, or_zero, run_chain
 from laconic.merging.draws import Draws
 from laconic.merging.stream import BLOCK, TORCH_DTYPES, Block, BlockStream
 from laconic.merging.survey import Survey
@@ -157,7 +157,7 @@ class _Run:
     def _see(self, step: Step, index: int, survey: Survey) -> None:
         chain = _chain(step)[:index]
         for block in self._blocks(step, chain):
-            experts = run_chain(chain, block.base, block.experts, self._draws(step, block))
+            experts = run_chain(chain, block.base, block.experts, self._context(step, block))
             survey.see(or_zero(block.base), experts, block.place)
 
     def _run_block(
@@ -169,17 +169,20 @@ class _Run:
         if not _pointwise(chain):
             base = base.view(step.output.shape) if base is not None else None
             experts = experts.view(len(experts), *step.output.shape)
-        return run_chain(
-            chain, base, experts, self._draws(step, block), lambda i: surveys[i].result(block.place)
-        )
+        context = self._context(step, block, lambda i: surveys[i].result(block.place))
+        return run_chain(chain, base, experts, context)
 
     def _blocks(self, step: Step, chain: list[Link]) -> Iterator[Block]:
         for block in self._stream.blocks(step, whole=not _pointwise(chain)):
             self._pool.check()
             yield block
 
-    def _draws(self, step: Step, block: Block) -> Draws:
-        return Draws(self._plan.recipe.seed, step.output.name, block.place.start)
+    def _context(
+        self, step: Step, block: Block, found: Callable[[int], Any] | None = None
+    ) -> Context:
+        name = step.output.name
+        draws = Draws(self._plan.recipe.seed, name, block.place.start)
+        return Context(draws, TensorInfo(name, step.output.shape), found=found)
 
 
 def _chain(step: Step) -> list[Link]:
