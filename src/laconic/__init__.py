@@ -9,11 +9,11 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from laconic.doctor import doctor
+    from laconic.checkpoint.manifest import verify
+    from laconic.diagnosis.doctor import doctor
     from laconic.errors import LaconicError
     from laconic.grade.comparisons import compare
     from laconic.grade.evaluation import evaluate
-    from laconic.manifest import verify
     from laconic.merging.engine import merge
     from laconic.plan import make_plan
     from laconic.recipe import load_recipe, parse_recipe
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 _VERBS = {
     "LaconicError": "laconic.errors",
     "compare": "laconic.grade.comparisons",
-    "doctor": "laconic.doctor",
+    "doctor": "laconic.diagnosis.doctor",
     "evaluate": "laconic.grade.evaluation",
     "load_recipe": "laconic.recipe",
     "make_plan": "laconic.plan",
     "merge": "laconic.merging.engine",
     "parse_recipe": "laconic.recipe",
-    "verify": "laconic.manifest",
+    "verify": "laconic.checkpoint.manifest",
 }
 
 __all__ = [

@@ -45,7 +45,7 @@ def doctor(
     quick: str, slow: str, base: str | None, tie_policy: str, tokenizer: str, as_json: bool
 ) -> int:
     """Say whether a pair can be merged and what will go wrong, before a byte of weight is read."""
-    from laconic.doctor import doctor as examine
+    from laconic.diagnosis.doctor import doctor as examine
 
     diagnosis = examine(quick, slow, base, tie_policy=tie_policy, tokenizer=tokenizer)
     _print(diagnosis.to_dict() if as_json else "\n".join(diagnosis.lines()))
@@ -121,13 +121,116 @@ def methods(name: str | None, as_json: bool) -> None:
         _print("\n".join(method.line() for method in chosen))
 
 
+@app.command("eval")
+@click.argument("model")
+@click.option("--tasks", required=True, help="Task names or .jsonl files, separated by commas.")
+@click.option("--out", required=True, help="The run folder; the same command goes on with it.")
+@click.option("--split", default="test", show_default=True)
+@click.option("--limit", type=int, help="Questions per task, each level in proportion.")
+@click.option("--max-tokens", type=int, default=4096, show_default=True, help="Per response.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy.")
+@click.option("--top-p", type=float, default=1.0, show_default=True)
+@click.option("--top-k", type=int, default=0, show_default=True, help="0 is off.")
+@click.option("--n", type=int, default=1, show_default=True, help="Responses per question.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", help="cpu, cuda, cuda:1 ...")
+@click.option("--dtype", help="float32, bfloat16 or float16.")
+@click.option("--batch-size", type=int, help="Most responses in the model at a time.")
+@click.option("--name", help="What the run is called in tables.")
+@JSON
+def evaluate(
+    model: str,
+    tasks: str,
+    out: str,
+    split: str,
+    limit: int | None,
+    max_tokens: int,
+    temperature: float,
+    top_p: float,
+    top_k: int,
+    n: int,
+    seed: int,
+    device: str | None,
+    dtype: str | None,
+    batch_size: int | None,
+    name: str | None,
+    as_json: bool,
+) -> None:
+    """Measure the accuracy and the response length of MODEL on tasks."""
+    from laconic.grade.evaluation import evaluate as run
+    from laconic.report.tables import write_summary
+    from laconic.run.sampling import Sampling
+
+    summary = run(
+        model,
+        [task.strip() for task in tasks.split(",")],
+        out=out,
+        split=split,
+        sampling=Sampling(max_tokens, temperature, top_p, top_k, n, seed),
+        limit=limit,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        name=name,
+    )
+    write_summary(summary, "json" if as_json else "terminal")
+
+
+@app.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--against", help="The reference run, as a rule the slow parent's.")
+@click.option("--groups", is_flag=True, help="A line per task and level too.")
+@click.option("--force", is_flag=True, help="Compare runs that differ in what they asked.")
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["terminal", "markdown"]),
+    default="terminal",
+    show_default=True,
+)
+@JSON
+def compare(
+    runs: tuple[str, ...],
+    against: str | None,
+    groups: bool,
+    force: bool,
+    layout: str,
+    as_json: bool,
+) -> None:
+    """Compare run folders: accuracy and tokens side by side, with paired intervals."""
+    from laconic.grade.comparisons import compare as run
+    from laconic.report.tables import comparison_table, write_comparison, write_table
+
+    found = run(runs, against, force=force)
+    write_comparison(found, "json" if as_json else layout)
+    if groups and not as_json:
+        write_table(comparison_table(found, groups=True), layout)
+
+
+@app.command()
+@click.option("--out", default="demo-out", show_default=True, help="Where everything is left.")
+@JSON
+def demo(out: str, as_json: bool) -> None:
+    """Merge the bundled pair in several ways, measure them all, and print the table."""
+    from laconic.demo.showcase import demo as run
+    from laconic.report.tables import comparison_table, write_table
+
+    found = run(out)
+    if as_json:
+        _print(found.to_dict())
+        return
+    write_table(comparison_table(found.comparison, methods=False))
+    _print("\n".join(found.remarks()))
+
+
 @app.command()
 @click.argument("folder")
 @click.option("--inputs", is_flag=True, help="Digest the parents' files again too.")
 @JSON
 def verify(folder: str, inputs: bool, as_json: bool) -> int:
     """Check a merged folder against its laconic.json: tensors, files, recipe."""
-    from laconic.manifest import verify as check
+    from laconic.checkpoint.manifest import verify as check
 
     found = check(folder, inputs=inputs)
     if as_json:

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from laconic.doctor import Diagnosis, examine, refuse
+from laconic.diagnosis.doctor import Diagnosis, examine, refuse
 from laconic.errors import LaconicError
 from laconic.recipe import DTYPES, Recipe, Stage
 from laconic.registry import get_method
+from laconic.routers import split_routers
 from laconic.tensors.header import FLOAT_DTYPES, StoredTensor, TensorSpec
-from laconic.tensors.names import natural_order, role_of
+from laconic.tensors.names import layer_of, natural_order, role_of
 from laconic.tensors.source import EMBEDDING, HEAD, Source, open_source
 
 
@@ -56,6 +57,12 @@ class Plan:
         return any(step.output.name == HEAD for step in self.steps)
 
     @property
+    def experts(self) -> tuple[str, ...]:
+        """Roles of the parents that are merged, in order; none when every tensor is copied."""
+        merged = next((step for step in self.steps if step.stages), None)
+        return tuple(tensor.role for tensor in merged.experts) if merged else ()
+
+    @property
     def nbytes(self) -> int:
         """Bytes of tensor data the output will hold."""
         return sum(step.output.nbytes for step in self.steps)
@@ -92,7 +99,8 @@ def make_plan(recipe: Recipe, *, weights: bool = False) -> Plan:
     weights: fetch the weights of Hub models too, as merging needs.
     Raises LaconicError naming every blocker and mismatch.
     """
-    opened = {name: open_source(name, weights=weights) for name in set(recipe.roles.values())}
+    names = dict.fromkeys(recipe.roles.values())
+    opened = {name: open_source(name, weights=weights) for name in names}
     sources = {role: opened[name] for role, name in recipe.roles.items()}
     output = recipe.output
     diagnosis = examine(
@@ -100,7 +108,7 @@ def make_plan(recipe: Recipe, *, weights: bool = False) -> Plan:
     )
     refuse(diagnosis)
     steps = tuple(_steps(recipe, sources))
-    problems = _knob_problems(recipe, steps)
+    problems = _knob_problems(recipe, steps) + list(_rule_problems(recipe, steps))
     if problems:
         raise LaconicError("\n".join(problems))
     return Plan(recipe, sources, diagnosis, steps)
@@ -109,8 +117,10 @@ def make_plan(recipe: Recipe, *, weights: bool = False) -> Plan:
 def _steps(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[Step]:
     dtype = DTYPES[recipe.output.dtype]
     experts = _expert_roles(recipe)
-    for number, name in enumerate(_output_names(recipe, sources)):
-        stages = recipe.stages_for(name)
+    names = _output_names(recipe, sources)
+    layers = 1 + max(map(layer_of, names), default=0)
+    for number, name in enumerate(names):
+        stages = recipe.stages_for(name, layers)
         if isinstance(stages, str):
             taken = stages if stages in sources else next(iter(sources))
             base, parents = None, [_input(taken, sources[taken], name)]
@@ -159,9 +169,16 @@ def _knob_problems(recipe: Recipe, steps: tuple[Step, ...]) -> list[str]:
         return problems
     count = len(merged[0].experts)
     for stage in recipe.merge:
-        fixed = get_method(stage.method).parents
-        if fixed is not None and fixed != count:
-            problems.append(f"{stage.method}: takes {fixed} parents, the recipe has {count}")
+        method = get_method(stage.method)
+        if method.parents is not None and method.parents != count:
+            problems.append(
+                f"{stage.method}: takes {method.parents} parents, the recipe has {count}"
+            )
+        if count < method.least:
+            problems.append(
+                f"{stage.method}: takes {method.least} parents or more beside the base, the recipe "
+                f"has {count}"
+            )
     return problems + sorted(
         {problem for step in merged for problem in _per_parent_problems(step, count)}
         | set(_global_problems(merged))
@@ -184,6 +201,14 @@ def _global_problems(steps: list[Step]) -> Iterator[str]:
         is_global = [stage.knobs.get("scope") == "global" for stage in stages]
         if any(is_global) and any(stage.knobs != stages[0].knobs for stage in stages):
             yield f"{stages[0].method}: with scope global, rules cannot change its knobs"
+
+
+def _rule_problems(recipe: Recipe, steps: tuple[Step, ...]) -> Iterator[str]:
+    names = [step.output.name for step in steps]
+    for number, rule in enumerate(recipe.rules, 1):
+        if not any(map(rule.matches, names)):
+            yield f"rules[{number}]: matches no tensor of these models"
+    yield from split_routers(recipe, {step.output.name: _chain_text(step) for step in steps})
 
 
 def _chain_text(step: Step) -> str:

@@ -6,15 +6,16 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from laconic import depth
 from laconic.errors import LaconicError, did_you_mean
 from laconic.registry import Method, get_method, methods
+from laconic.rules import Rule
 
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -51,12 +52,39 @@ class Stage(_Strict):
     knobs: dict[str, Any]
 
 
-class Rule(_Strict):
-    """Different knobs, or a plain copy of one parent, for the tensors a glob matches."""
+class About(_Strict):
+    """Where a published recipe comes from and what it gave; no part of the recipe's hash."""
 
-    match: str
-    set: dict[str, Any] = {}
-    take: str | None = None
+    source: str
+    published: dict[str, Any] = {}
+    note: str = ""
+
+
+class Fields(_Strict):
+    """Names of the calibration data's fields; the defaults are those of s1K-1.1."""
+
+    question: str = "question"
+    short: str = "deepseek_attempt"
+    long: str = "deepseek_thinking_trajectory"
+
+
+class Calibration(_Strict):
+    """The text that models run on for statistics: JSONL with the named fields, or plain text.
+
+    answers: what follows the question for channel means. Other statistics fix it themselves:
+    crossed sensitivities read each parent's answers with the other, mutual information reads
+    questions, think inputs read long answers. select: which samples are taken when there are more.
+    max_length: tokens of a sample, the rest is cut. skip_first_token: leave the first token out of
+    channel means.
+    """
+
+    data: str
+    samples: Annotated[int, Field(ge=1)] = 100
+    answers: Literal["quick", "slow", "both", "question"] = "quick"
+    max_length: Annotated[int, Field(ge=2)] = 2048
+    fields: Fields = Fields()
+    select: Literal["random", "kmeans", "first"] = "random"
+    skip_first_token: bool = False
 
 
 class Recipe(_Strict):
@@ -71,10 +99,12 @@ class Recipe(_Strict):
     slow: str | None = None
     models: tuple[str, ...] = ()
     merge: tuple[Stage, ...]
-    calibration: dict[str, Any] | None = None
+    calibration: Calibration | None = None
+    statistics: str | None = None
     rules: tuple[Rule, ...] = ()
     output: Output = Output()
     seed: Annotated[int, Field(ge=0)] = 0
+    about: About | None = Field(default=None, exclude=True)
 
     @property
     def roles(self) -> dict[str, str]:
@@ -101,17 +131,19 @@ class Recipe(_Strict):
         """The recipe as YAML text, keys in the documented order."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
-    def stages_for(self, tensor: str) -> tuple[Stage, ...] | str:
-        """Return the stages for a tensor, its first matching rule applied, or the role to copy."""
-        rule = next((rule for rule in self.rules if fnmatchcase(tensor, rule.match)), None)
-        if rule is None:
-            return self.merge
-        if rule.take is not None:
+    def rule_for(self, tensor: str) -> Rule | None:
+        """Return the first rule that matches a tensor."""
+        return next((rule for rule in self.rules if rule.matches(tensor)), None)
+
+    def stages_for(self, tensor: str, layers: int) -> tuple[Stage, ...] | str:
+        """Return the stages for a tensor of a model with so many layers, or the role to copy.
+
+        Its first matching rule is applied, and knobs over depth have the value of its layer.
+        """
+        rule = self.rule_for(tensor)
+        if rule is not None and rule.take is not None:
             return rule.take
-        return tuple(
-            Stage(method=stage.method, knobs={**stage.knobs, **_knobs_of(stage.method, rule)})
-            for stage in self.merge
-        )
+        return tuple(_stage_for(stage, rule, tensor, layers) for stage in self.merge)
 
 
 def recipe_hash(recipe: Mapping[str, Any]) -> str:
@@ -190,9 +222,10 @@ def _parse_stages(raw: Any) -> tuple[list[Stage], list[str]]:
                 f"merge: unknown method '{name}'{did_you_mean(name, methods())} (known: {known})"
             )
         else:
-            problems += (found := get_method(name).problems(knobs))
+            method = get_method(name)
+            problems += (found := depth.problems(method, knobs))
             if not found:
-                stages.append(Stage(method=name, knobs=get_method(name).settings(knobs)))
+                stages.append(Stage(method=name, knobs=depth.settings(method, knobs)))
     return stages, problems
 
 
@@ -210,8 +243,12 @@ def _schema_problem(item: Any) -> str:
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         key = str(item["loc"][-1])
-        parents: dict[str, type[BaseModel]] = {"output": Output, "rules": Rule}
-        fields = parents.get(str(item["loc"][0]), Recipe).model_fields
+        parents: dict[str, type[BaseModel]] = {
+            "output": Output, "rules": Rule, "calibration": Calibration, "fields": Fields,
+        }  # fmt: skip
+        inside = item["loc"][:-1]
+        names = [str(part) for part in inside if str(part) in parents]
+        fields = (parents[names[-1]] if names else Recipe).model_fields
         return f"unknown key '{where}'{did_you_mean(key, fields)}"
     return f"{where}: {item['input']!r} is not allowed: {item['msg']}"
 
@@ -250,16 +287,14 @@ def _setting_problems(recipe: Recipe, rule: Rule) -> list[str]:
         if not knob or name not in used:
             problems.append(f"set: '{key}' is not METHOD.KNOB with METHOD one of {', '.join(used)}")
     for stage in recipe.merge:
-        knobs = _knobs_of(stage.method, rule)
-        problems += get_method(stage.method).problems({**stage.knobs, **knobs})
+        knobs = rule.knobs_of(stage.method)
+        problems += depth.problems(get_method(stage.method), {**stage.knobs, **knobs})
     return problems
 
 
-def _knobs_of(name: str, rule: Rule) -> dict[str, Any]:
-    prefix = f"{name}."
-    return {
-        key.removeprefix(prefix): value for key, value in rule.set.items() if key.startswith(prefix)
-    }
+def _stage_for(stage: Stage, rule: Rule | None, tensor: str, layers: int) -> Stage:
+    knobs = {**stage.knobs, **(rule.knobs_of(stage.method) if rule else {})}
+    return Stage(method=stage.method, knobs=depth.resolved(knobs, tensor, layers))
 
 
 def _chain_problems(recipe: Recipe) -> list[str]:

@@ -38,7 +38,8 @@ class Method:
     `pointwise`: an output entry depends only on the same entry of the inputs, so that the engine
     may call it block by block. `survey`: builds, from the knobs, the object that gathers what the
     method must know of a whole tensor (or model) before the first block. `parents`: how many
-    experts it takes, when that is fixed.
+    experts it takes, when that is fixed; `least`: the fewest. `needs`: the kinds of statistics
+    that `laconic calibrate` must have gathered for it.
     """
 
     name: str
@@ -49,6 +50,8 @@ class Method:
     survey: Callable[..., Any] | None = None
     parents: int | None = None
     inputs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    least: int = 1
 
     @property
     def summary(self) -> str:
@@ -84,6 +87,7 @@ class Method:
                 knob.name: {"type": knob.type, "default": knob.default} for knob in self.knobs
             },
             "needs": list(self.inputs),
+            "statistics": list(self.needs),
             "source": self.source,
         }
 
@@ -95,6 +99,8 @@ class Method:
     def explanation(self) -> str:
         """Everything the docstring says, with kind, inputs and source."""
         head = f"{self.name}: {self.kind}, needs {', '.join(self.inputs)}. {self.source}"
+        if self.needs:
+            head += f"\nstatistics (laconic calibrate): {', '.join(self.needs)}"
         return f"{head}\n\n{inspect.getdoc(self.function)}"
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
@@ -135,6 +141,8 @@ def method(
     pointwise: bool = True,
     survey: Callable[..., Any] | None = None,
     parents: int | None = None,
+    needs: tuple[str, ...] = (),
+    least: int = 1,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as a merging method under its own name; returns it unchanged."""
 
@@ -148,7 +156,9 @@ def method(
         if strangers:
             raise TypeError(f"method {function.__name__}: no such input: {sorted(strangers)}")
         name = function.__name__
-        _METHODS[name] = Method(name, kind, source, function, pointwise, survey, parents, inputs)
+        _METHODS[name] = Method(
+            name, kind, source, function, pointwise, survey, parents, inputs, needs, least
+        )
         return function
 
     return register

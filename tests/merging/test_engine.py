@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import folder_digest, pair, random_tensors, write_checkpoint
 from safetensors.torch import load_file, save_file
 
+from checkpoints import folder_digest, pair, random_tensors, write_checkpoint
+from laconic.checkpoint.manifest import verify
 from laconic.errors import LaconicError
-from laconic.manifest import verify
 from laconic.merging.apply import Context, Link, TensorInfo, run_chain
 from laconic.merging.draws import Draws
 from laconic.merging.engine import merge

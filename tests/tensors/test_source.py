@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import random_tensors, write_checkpoint
 
+from checkpoints import random_tensors, write_checkpoint
 from laconic.errors import LaconicError
 from laconic.tensors.source import Reader, open_source
 

@@ -64,27 +64,36 @@ def apply(
     seed: int = 0,
     tensor: str = "",
     stats: Any = None,
+    merged: Tensor | None = None,
     **knobs: Any,
 ) -> Tensor:
-    """Run one combiner or sparsifier on whole tensors: base (*shape), experts (n, *shape), float32.
+    """Run one method on whole tensors: base (*shape), experts (n, *shape), float32.
 
     tensor: the name it goes by, for methods that treat roles differently and for random draws.
+    merged: what a wrapper wraps, (*shape); the average of the experts unless given.
     Returns (*shape); for a sparsifier (n, *shape). Raises LaconicError for a bad name or knob.
     """
     method = get_method(name)
     info = TensorInfo(tensor, tuple(experts.shape[1:]))
     context = Context(Draws(seed, tensor), info, stats)
-    return run_chain([Link(method, method.settings(knobs))], base, experts, context)
+    if method.kind == "wrapper" and merged is None:
+        merged = experts.mean(0)
+    return run_chain([Link(method, method.settings(knobs))], base, experts, context, merged)
 
 
 def run_chain(
-    chain: Sequence[Link], base: Tensor | None, experts: Tensor, context: Context
+    chain: Sequence[Link],
+    base: Tensor | None,
+    experts: Tensor,
+    context: Context,
+    merged: Tensor | None = None,
 ) -> Tensor:
     """Run a chain on one block: sparsifiers, one combiner, wrappers.
 
-    A chain of sparsifiers alone returns the experts (n, *shape).
+    merged: a merge to begin with, for a chain of wrappers alone. A chain of sparsifiers alone
+    returns the experts (n, *shape). Wrappers see the parents as they were before sparsifiers.
     """
-    merged: Tensor | None = None
+    parents = experts
     for index, (method, knobs) in enumerate((link.method, link.knobs) for link in chain):
         survey = None
         if method.survey and context.found:
@@ -93,7 +102,7 @@ def run_chain(
             survey = survey_tensor(method.survey(**knobs), or_zero(base), experts)
         supplied = {
             "base": base,
-            "experts": experts,
+            "experts": parents if method.kind == "wrapper" else experts,
             "merged": merged,
             "rng": context.rng,
             "tensor": context.tensor,

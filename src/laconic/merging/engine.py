@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from laconic.card import write_card
-from laconic.checkpoint import write_sidecars
+from laconic.checkpoint.card import write_card
+from laconic.checkpoint.manifest import MANIFEST_FILE, parent_records, read_manifest, write_manifest
+from laconic.checkpoint.sidecars import write_sidecars
 from laconic.errors import LaconicError
-from laconic.manifest import MANIFEST_FILE, parent_records, read_manifest, write_manifest
 from laconic.merging.apply import Context, Link, TensorInfo, or_zero, run_chain
 from laconic.merging.draws import Draws
 from laconic.merging.stream import BLOCK, TORCH_DTYPES, Block, BlockStream
@@ -31,6 +31,7 @@ from laconic.plan import Plan, Step, make_plan
 from laconic.provenance import versions
 from laconic.recipe import Recipe
 from laconic.registry import get_method
+from laconic.statistics.store import Statistics, open_statistics
 from laconic.tensors.sink import Sink
 from laconic.tensors.source import Reader
 
@@ -69,19 +70,27 @@ def merge(
     out: a folder that does not exist; with `force` what stands there is replaced whole.
     threads: worker threads, one per processor and at most 8 unless given. block: entries per
     block, even. Neither changes a byte of the result.
-    A merge that was killed resumes; a finished one is left as it is. Raises LaconicError for anything wrong with recipe, parents,
-    disk or weights.
+    A merge that was killed resumes; a finished one is left as it is. Raises LaconicError for
+    anything wrong with recipe, parents, disk or weights.
     """
     began = time.monotonic()
     out = Path(out)
     plan = make_plan(recipe, weights=True)
     _check_output(plan, out)
+    statistics = open_statistics(recipe, plan.sources, plan.experts)
     if out.exists() and not force:
-        if not _is_this_merge(plan, out):
+        if not _is_this_merge(plan, out, statistics):
             raise LaconicError(f"{out}: exists already; --force replaces it, whole")
         return _result(plan, out, began, resumed=len(plan.steps))
     before = _fingerprints(plan)
-    identity = _digest_of({"recipe": recipe.to_dict(), "parents": before, "versions": versions()})
+    identity = _digest_of(
+        {
+            "recipe": recipe.to_dict(),
+            "parents": before,
+            "versions": versions(),
+            "statistics": _digest(statistics),
+        }
+    )
     shard_bytes = recipe.output.shard_bytes
     specs = [step.output for step in plan.steps]
     with (
@@ -90,9 +99,10 @@ def merge(
         workers(threads or min(os.cpu_count() or 1, 8)) as pool,
     ):
         resumed = len(sink.digests)
-        parents = _Run(plan, sink, BlockStream(reader, block), pool).merge_all(progress)
+        run = _Run(plan, sink, BlockStream(reader, block), pool, statistics)
+        parents = run.merge_all(progress)
         _check_unchanged(before, _fingerprints(plan))
-        _complete(sink.folder, plan, parents, sink.digests)
+        _complete(sink.folder, plan, parents, sink.digests, statistics)
         sink.publish(force=force)
     return _result(plan, out, began, resumed)
 
@@ -100,8 +110,16 @@ def merge(
 class _Run:
     """The merging of all tensors of a plan that are not done yet."""
 
-    def __init__(self, plan: Plan, sink: Sink, stream: BlockStream, pool: Workers) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        sink: Sink,
+        stream: BlockStream,
+        pool: Workers,
+        statistics: Statistics | None,
+    ) -> None:
         self._plan, self._sink, self._stream, self._pool = plan, sink, stream, pool
+        self._statistics = statistics
         self._model_surveys: dict[int, Survey] = {}
 
     def merge_all(self, progress: bool) -> dict[str, Any]:
@@ -127,7 +145,7 @@ class _Run:
                 self._model_surveys[index] = survey = _survey(_chain(merged[0])[index])
                 again = True
                 while again:
-                    self._pool.run(partial(self._see, s, index, survey) for s in merged)
+                    self._pool.run(partial(self._see_model, s, index, survey) for s in merged)
                     again = survey.turn()
 
     def _merge_step(self, step: Step, bar: tqdm[Any]) -> None:
@@ -147,17 +165,25 @@ class _Run:
         surveys = dict(self._model_surveys)
         for index, link in enumerate(chain):
             if link.method.survey and index not in surveys:
-                surveys[index] = survey = _survey(link)
+                survey = _survey(link)
                 again = True
                 while again:
-                    self._see(step, index, survey)
+                    self._see(step, index, survey, surveys)
                     again = survey.turn()
+                surveys[index] = survey
         return surveys
 
-    def _see(self, step: Step, index: int, survey: Survey) -> None:
-        chain = _chain(step)[:index]
+    def _see_model(self, step: Step, index: int, survey: Survey) -> None:
+        self._see(step, index, survey, self._survey_step(step, _chain(step)[:index]))
+
+    def _see(self, step: Step, index: int, survey: Survey, before: dict[int, Survey]) -> None:
+        """Show a survey every block, cut as the merge cuts it, as the links before leave it."""
+        chain = _chain(step)
         for block in self._blocks(step, chain):
-            experts = run_chain(chain, block.base, block.experts, self._context(step, block))
+            experts = block.experts
+            if index:
+                sparse = self._run_block(step, chain[:index], block, before)
+                experts = sparse.reshape(len(experts), -1)
             survey.see(or_zero(block.base), experts, block.place)
 
     def _run_block(
@@ -182,7 +208,8 @@ class _Run:
     ) -> Context:
         name = step.output.name
         draws = Draws(self._plan.recipe.seed, name, block.place.start)
-        return Context(draws, TensorInfo(name, step.output.shape), found=found)
+        view = self._statistics.view(name) if self._statistics else None
+        return Context(draws, TensorInfo(name, step.output.shape), view, found)
 
 
 def _chain(step: Step) -> list[Link]:
@@ -219,14 +246,15 @@ def _result(plan: Plan, out: Path, began: float, resumed: int) -> MergeResult:
     return MergeResult(str(out), plan.recipe.hash, count, plan.nbytes, seconds, peak, resumed)
 
 
-def _is_this_merge(plan: Plan, out: Path) -> bool:
+def _is_this_merge(plan: Plan, out: Path, statistics: Statistics | None) -> bool:
     """Whether a finished output was made by this very recipe from these very files."""
     if not (out / MANIFEST_FILE).is_file():
         return False
     manifest = read_manifest(out)
-    return (
+    return bool(
         manifest["recipe_hash"] == plan.recipe.hash
         and manifest["versions"] == versions()
+        and manifest["plan"].get("statistics") == _digest(statistics)
         and manifest["parents"] == parent_records(plan.sources)
     )
 
@@ -259,9 +287,22 @@ def _digest_parents(plan: Plan, into: dict[str, Any]) -> None:
     into.update(parent_records(plan.sources))
 
 
-def _complete(folder: Path, plan: Plan, parents: dict[str, Any], tensors: dict[str, str]) -> None:
+def _complete(
+    folder: Path,
+    plan: Plan,
+    parents: dict[str, Any],
+    tensors: dict[str, str],
+    statistics: Statistics | None,
+) -> None:
     """Write everything beside the weights; the manifest last, for it holds the others' digests."""
     recipe = plan.recipe
+    facts: dict[str, Any] = {
+        "untied": plan.untied,
+        "tensors": len(plan.steps),
+        "bytes": plan.nbytes,
+    }
+    if statistics:
+        facts["statistics"] = statistics.digest
     write_sidecars(
         folder,
         plan.sources,
@@ -279,8 +320,12 @@ def _complete(folder: Path, plan: Plan, parents: dict[str, Any], tensors: dict[s
         recipe_hash=recipe.hash,
         parents=parents,
         tensors=tensors,
-        facts={"untied": plan.untied, "tensors": len(plan.steps), "bytes": plan.nbytes},
+        facts=facts,
     )
+
+
+def _digest(statistics: Statistics | None) -> str | None:
+    return statistics.digest if statistics else None
 
 
 def _digest_of(value: Any) -> str:

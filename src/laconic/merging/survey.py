@@ -81,10 +81,14 @@ class TrimSurvey:
         done = self._passes.pop(0)
         for order in self._vectors:
             if done == self._upper:
-                order.choose_bin(self._trim)
+                order.choose_bin(self.count(int(order.upper.sum())))
             elif done == self._lower:
                 order.choose_threshold()
         return bool(self._passes)
+
+    def count(self, entries: int) -> int:
+        """How many of a task vector's entries fall to the trim."""
+        return int(entries * self._trim)
 
     def result(self, place: Place) -> Trimming:
         """Return the trimming of the block at `place`."""
@@ -147,8 +151,8 @@ class _Order:
     threshold: float = 0.0
     _before: dict[Place, int] = field(default_factory=dict)
 
-    def choose_bin(self, trim: float) -> None:
-        self.drop = int(self.upper.sum() * trim)
+    def choose_bin(self, drop: int) -> None:
+        self.drop = drop
         self.bin = self._locate(self.upper) if self.drop else 0
 
     def choose_threshold(self) -> None:

@@ -11,13 +11,16 @@ _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 _ROLES = (
     ("embedding", re.compile(r"(^|\.)embed_tokens\.")),
     ("head", re.compile(r"(^|\.)lm_head\.")),
-    ("shared_expert", re.compile(r"\.shared_expert(s|_gate)?\.")),
-    ("router", re.compile(r"\.mlp\.(gate|router)\.")),
-    ("expert", re.compile(r"\.experts?\.")),
+    ("shared_expert", re.compile(r"\.shared_(expert(s|_gate)?|mlp)\.")),
+    # Qwen, DeepSeek, OLMoE, gpt-oss | Mixtral, Phi, Granite | Llama 4
+    ("router", re.compile(r"\.(mlp|block_sparse_moe|feed_forward)\.(gate|router)\.")),
+    ("expert", re.compile(r"\.experts\.|\.block_sparse_moe\.(in|out)put_linear\.")),
     ("norm", re.compile(r"norm\.")),
     ("attention", re.compile(r"\.(self_attn|attention)\.")),
-    ("mlp", re.compile(r"\.mlp\.")),
+    ("mlp", re.compile(r"\.(mlp|feed_forward)\.")),
 )
+OTHER = "other"
+ROLES = (*(role for role, _ in _ROLES), OTHER)
 
 
 def layer_of(name: str) -> int:
@@ -35,7 +38,7 @@ def layer_of(name: str) -> int:
 def role_of(name: str) -> str:
     """Return `embedding`, `head`, `norm`, `attention`, `mlp`, `router`, `expert`,
     `shared_expert` or `other`."""
-    return next((role for role, pattern in _ROLES if pattern.search(name)), "other")
+    return next((role for role, pattern in _ROLES if pattern.search(name)), OTHER)
 
 
 def natural_order(name: str) -> tuple[tuple[int, int | str], ...]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
-SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
+SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "README.md")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -51,7 +51,7 @@ class Source:
     def tied(self) -> bool:
         """Whether the head shares the embedding's weights: the config says so, or none is stored.
 
-        A head stored although the config ties it is one that transformers never loads.
+        A head stored although the config ties it is left out; the doctor says so.
         """
         return HEAD not in self.specs or bool(self.config.get("tie_word_embeddings", False))
 

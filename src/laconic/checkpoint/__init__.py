@@ -1,0 +1,1 @@
+"""Checkpoint: everything in an output folder that is not a weight tensor."""

@@ -1,0 +1,227 @@
+"""The demo: merge the bundled pair in several ways, choose on validation, report on test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from laconic.checkpoint.card import add_results
+from laconic.demo import QUICK
+from laconic.errors import LaconicError
+from laconic.grade.comparisons import Comparison, Row, compare
+from laconic.grade.evaluation import evaluate
+from laconic.merging.engine import merge
+from laconic.recipe import Recipe, parse_recipe
+from laconic.records import write_json
+from laconic.run.sampling import Sampling
+from laconic.run.transformers import TransformersRunner
+
+PAIR = QUICK.parent
+TASK = "arithmetic"
+PARENT = "parent"
+"""What the table says of a parent in place of its method."""
+SAMPLING = Sampling(max_tokens=512)
+TOLERANCE = 0.02
+"""How far below the slow parent's accuracy a merge may be, as a share of the questions."""
+SAVING = 0.40
+"""The share of the slow parent's tokens that a merge should save."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A chain of methods with the knobs that the demo tries."""
+
+    family: str
+    stages: tuple[dict[str, dict[str, float]], ...]
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        each = [knobs for stage in self.stages for knobs in stage.values()]
+        knobs = [f"{knob} {value}" for one in each for knob, value in one.items()]
+        return f"{self.family} ({', '.join(knobs)})" if knobs else self.family
+
+    @property
+    def method(self) -> str:
+        """The methods' names, joined by a plus."""
+        return "+".join(name for stage in self.stages for name in stage)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One way of merging and the settings of it that are tried on the validation split."""
+
+    name: str
+    chains: tuple[tuple[dict[str, dict[str, float]], ...], ...]
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Its settings, named after it."""
+        return [Setting(self.name, stages) for stages in self.chains]
+
+
+FAMILIES = (
+    Family("average", (({"average": {}},),)),
+    Family(
+        "task arithmetic",
+        tuple(({"task_arithmetic": {"alpha": a}},) for a in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)),
+    ),
+    Family("TIES", tuple(({"ties": {"trim": trim}},) for trim in (0.2, 0.4, 0.6, 0.8))),
+    Family(
+        "DARE + TA",
+        tuple(
+            ({"dare": {"drop": 0.3}}, {"task_arithmetic": {"alpha": a}}) for a in (0.5, 0.7, 0.9)
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Showcase:
+    """What the demo found: the test-split comparison, the best merge, and where all of it is.
+
+    best: the name of the row chosen on the validation split. effect: for each merge's name,
+    whether it is within 2 points of the slow parent's accuracy with at least 40% fewer tokens.
+    """
+
+    comparison: Comparison
+    best: str
+    effect: dict[str, bool]
+    out: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as one JSON object: `rows`, `best`, and the paths of what is left behind."""
+        rows = [
+            row.to_dict() | {"effect": self.effect.get(row.name)} for row in self.comparison.rows
+        ]
+        return {
+            "rows": rows,
+            "best": self.best,
+            "groups": [row.to_dict() for row in self.comparison.groups],
+            "merged": str(self.out / "best"),
+            "runs": str(self.out / "runs" / "test"),
+        }
+
+    def remarks(self) -> Iterable[str]:
+        """Yield what a reader should know of the table, in sentences."""
+        best = next(row for row in self.comparison.rows if row.name == self.best)
+        yield (
+            f"Best merge, chosen on the validation split: {self.best}. On the test split: "
+            f"{_change(best)} against the slow parent."
+        )
+        for row in self.comparison.rows:
+            if self.effect.get(row.name) is False:
+                yield f"{row.name} does not show the effect on this pair: {_change(row)}."
+        yield (
+            "The effect: within 2 points of the slow parent's accuracy with at least 40% fewer "
+            f"tokens. Merged model, completions and summary are in {self.out}."
+        )
+
+
+def demo(out: str | Path = "demo-out", *, pair: Path = PAIR, progress: bool = True) -> Showcase:
+    """Merge the bundled pair with several recipes and measure parents and merges in one harness.
+
+    Every setting is tried on the validation split. In each family the merge with the fewest tokens
+    among those at most 2 points less accurate than the slow parent is taken (none: the most
+    accurate); the test split is then answered once by the parents and the merges taken. Leaves
+    OUT/best, OUT/merges, OUT/runs and OUT/summary.json. Run again, it goes on where it stopped.
+    """
+    house = _House(Path(out), pair, progress)
+    house.evaluate_all("validation", [s for family in FAMILIES for s in family.settings])
+    taken = [house.choose(family.settings) for family in FAMILIES]
+    test = house.evaluate_all("test", taken)
+    best = house.choose(taken)
+    effect = {row.name: _shows_effect(row) for row in test.rows if row.method != PARENT}
+    found = Showcase(test, best.label, effect, Path(out))
+    house.keep_best(best, test)
+    write_json(Path(out) / "summary.json", found.to_dict())
+    return found
+
+
+class _House:
+    """The folders of one demo, and the one live model that all weights are loaded into."""
+
+    def __init__(self, out: Path, pair: Path, progress: bool) -> None:
+        self._out, self._pair, self._progress = out, pair, progress
+        if not (pair / "slow").is_dir():
+            raise LaconicError(f"{pair}: the bundled pair is missing; install laconic again")
+        self._runner = TransformersRunner(pair / "slow")
+
+    def evaluate_all(self, split: str, settings: Sequence[Setting]) -> Comparison:
+        """Answer a split by both parents and by the merges of the settings."""
+        runs = [
+            self._evaluate(split, role, PARENT, self._pair / role) for role in ("quick", "slow")
+        ]
+        for setting in settings:
+            model = self._out / "merges" / slug(setting.label)
+            merge(self._recipe(setting), model, progress=False)
+            runs.append(self._evaluate(split, setting.label, setting.method, model))
+        return compare(runs, against=runs[1])
+
+    def choose(self, settings: Sequence[Setting]) -> Setting:
+        """Choose, on the validation split, the shortest merge that is accurate enough."""
+        folder = self._out / "runs" / "validation"
+        by_label = {setting.label: setting for setting in settings}
+        rows = compare([folder / slug(label) for label in by_label], folder / "slow").rows
+        return by_label[choose(row for row in rows if row.name in by_label).name]
+
+    def keep_best(self, setting: Setting, test: Comparison) -> None:
+        """Leave the best merge in OUT/best, its results in its model card."""
+        target = self._out / "best"
+        merge(self._recipe(setting), target, force=target.exists(), progress=False)
+        add_results(target, [row.to_dict() for row in test.rows])
+
+    def _recipe(self, setting: Setting) -> Recipe:
+        pair = {role: str(self._pair / role) for role in ("quick", "slow")}
+        return parse_recipe({**pair, "merge": list(setting.stages)})
+
+    def _evaluate(self, split: str, name: str, method: str, model: Path) -> Path:
+        out = self._out / "runs" / split / slug(name)
+        self._runner.load(model)
+        evaluate(
+            model,
+            TASK,
+            out=out,
+            split=split,
+            sampling=SAMPLING,
+            runner=self._runner,
+            name=name,
+            method=method,
+            progress=self._progress,
+        )
+        return out
+
+
+def choose(rows: Iterable[Row]) -> Row:
+    """Choose the row with the fewest tokens among those accurate enough, or the most accurate.
+
+    rows: merges with changes against the slow parent; accurate enough is at most 2 points below.
+    """
+    candidates = list(rows)
+    enough = [row for row in candidates if _points(row) >= -TOLERANCE]
+    if enough:
+        return min(enough, key=lambda row: (row.tokens, row.name))
+    return max(candidates, key=lambda row: (_points(row), -row.tokens, row.name))
+
+
+def _shows_effect(row: Row) -> bool:
+    change = row.tokens_change if row.tokens_change is not None else 0.0
+    return _points(row) >= -TOLERANCE and change <= -SAVING
+
+
+def _points(row: Row) -> float:
+    # a share of 500 questions is no binary fraction: 2 points must not fail by rounding
+    return round(row.accuracy_change, 9) if row.accuracy_change is not None else -1.0
+
+
+def _change(row: Row) -> str:
+    tokens = row.tokens_change or 0.0
+    return f"{100 * _points(row):+.1f} points of accuracy, {100 * tokens:+.1f}% tokens"
+
+
+def slug(label: str) -> str:
+    """Turn a label into the name of a folder."""
+    kept = "".join(c if c.isalnum() or c in ".-" else "_" for c in label)
+    return "_".join(part for part in kept.split("_") if part)

@@ -1,0 +1,1 @@
+"""Plan: what is wrong with a set of parents, and what laconic will do about it."""

@@ -1,0 +1,1 @@
+"""Grade: completions in, correct or not, and the measures over them."""

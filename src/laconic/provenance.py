@@ -1,0 +1,55 @@
+"""Where a result comes from: digests of files and versions of libraries."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from laconic.errors import LaconicError
+
+READ_BYTES = 8 * 1024 * 1024
+LIBRARIES = ("laconic", "torch", "transformers", "safetensors", "numpy")
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal, reading 8 MB at a time."""
+    try:
+        return sha256_range(Path(path), 0, Path(path).stat().st_size)
+    except OSError as error:
+        raise LaconicError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def sha256_range(path: Path, offset: int, length: int) -> str:
+    """Return the SHA-256 of `length` bytes of a file from `offset` on.
+
+    Raises LaconicError when the file ends before that, OSError when it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(offset)
+        left = length
+        while left:
+            block = file.read(min(READ_BYTES, left))
+            if not block:
+                raise LaconicError(f"{path}: ends {left} bytes early; was it changed while read?")
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that shape a result.
+
+    Read from installed metadata, so that nothing heavy is imported. Holds no time and no machine
+    name: the same installation always gives the same answer.
+    """
+    return {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"

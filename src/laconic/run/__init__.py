@@ -1,0 +1,1 @@
+"""Run: samples in, completions out."""

@@ -1,0 +1,278 @@
+"""The runner over Hugging Face transformers, on CPU or one CUDA device."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+import transformers
+from torch import Tensor
+
+from laconic.errors import LaconicError
+from laconic.run.completion import Completion
+from laconic.run.decoding import Row, decode
+from laconic.run.picking import Noise
+from laconic.run.runner import Identity, Key, Weights, pending
+from laconic.run.sample import Sample
+from laconic.run.sampling import Sampling
+from laconic.run.tokenizer import Prompt, Tokenizer, ends_of, first_line, room
+from laconic.run.weights import check_specs, digest_files, digest_live, replace_weights
+from laconic.tensors.source import Source, open_source
+
+CPU_BATCH, CUDA_BATCH = 128, 32
+SHOWN_IDS = 200
+SMALL_MODEL = 10_000_000
+"""In parameters."""
+DTYPES = ("float32", "bfloat16", "float16")
+DECIDES_NUMBERS = (
+    "model_type",
+    "hidden_act",
+    "rms_norm_eps",
+    "rope_parameters",
+    "sliding_window",
+    "tie_word_embeddings",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+)
+"""Config keys that change what the same weights compute."""
+
+
+class TransformersRunner:
+    """A live transformers model.
+
+    model: local folder or Hub id. device: `cpu`, `cuda`, `cuda:1` ...; default: CUDA if there is
+    one. dtype: `float32`, `bfloat16` or `float16`; default: the checkpoint's on CUDA, float32 on
+    CPU. batch_size: most responses in the model at a time (default 128 on CPU, 32 on CUDA); the
+    completions do not depend on it, but for rounding. Raises LaconicError for a model that cannot
+    be read, has no tokenizer, or whose files lack parameters.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        self._device = _device(device)
+        self._batch_size = _batch_size(batch_size, self._device)
+        source = open_source(model)
+        self._name = str(model)
+        self._tokenizer = Tokenizer(source.folder, source.name)
+        self._model = _model(source, self._device, _dtype(dtype, self._device))
+        self._files: Sequence[Path] | None = source.files
+        self._window = _window(self._model.config)
+        self._digest: str | None = None
+        self._whole = True
+
+    def generate(
+        self, samples: Sequence[Sample], sampling: Sampling, done: Collection[Key] = ()
+    ) -> Iterator[Completion]:
+        """Yield every draw of every sample once, but for those in `done`, as they finish.
+
+        Every prompt is rendered and checked first. Raises LaconicError for a model without a chat
+        template, a prompt that fills the context window, or too little memory.
+        """
+        if not self._whole:
+            raise LaconicError("the last weights were loaded in part only; load a checkpoint again")
+        asked = pending(samples, sampling, done)
+        different = {s.id: s for s, _ in asked}
+        prompts = {id: self._tokenizer.prompt(sample) for id, sample in different.items()}
+        limits = {
+            id: room(id, prompt, self._window, self._name, sampling)
+            for id, prompt in prompts.items()
+        }
+        rows = [
+            Row(
+                (sample.id, draw),
+                prompts[sample.id].ids,
+                limits[sample.id],
+                Noise(sampling.seed, sample.id, draw),
+            )
+            for sample, draw in asked
+        ]
+        ends = self._ends()
+        with _memory_error(self._batch_size), _threads(self._model):
+            for row in decode(self._model, rows, sampling, ends, self._batch_size):
+                yield self._completion(row, prompts[row.key[0]], ends)
+
+    def load(self, weights: Weights) -> None:
+        """Replace the model's weights in place: by a folder's (or Hub id's), or by pairs.
+
+        The tokenizer and its chat template stay. Raises LaconicError when names, shapes, or the
+        parts of the config that change the arithmetic do not fit the live model.
+        """
+        if not isinstance(weights, str | Path):
+            self._replace(weights, files=None)
+            return
+        source = open_source(weights)
+        self._check(source)
+        self._replace(_stored(source), source.files)
+        self._name, self._window = str(weights), _window(_config(source))
+
+    def identity(self, first: Sample) -> Identity:
+        """Describe the model; reads the weights' bytes once to name them."""
+        if self._digest is None:
+            files = self._files
+            self._digest = digest_live(self._model) if files is None else digest_files(files)
+        return Identity(
+            model=self._name,
+            weights=self._digest,
+            tokenizer=self._tokenizer.digest,
+            dtype=str(self._model.dtype).removeprefix("torch."),
+            device=str(self._device),
+            context_window=self._window,
+            first_prompt=self._tokenizer.prompt(first).ids[:SHOWN_IDS],
+            versions={
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+        )
+
+    def _replace(self, pairs: Iterable[tuple[str, Tensor]], files: Sequence[Path] | None) -> None:
+        self._whole = False  # until the last pair has come
+        replace_weights(self._model, pairs)
+        self._whole, self._files, self._digest = True, files, None
+
+    def _ends(self) -> frozenset[int]:
+        """The ids that end a response: the tokenizer's and all of the generation settings'."""
+        configs = (self._model.config, self._model.generation_config)
+        return ends_of(self._tokenizer.end, *(getattr(c, "eos_token_id", None) for c in configs))
+
+    def _completion(self, row: Row, prompt: Prompt, ends: frozenset[int]) -> Completion:
+        ended = row.tokens[-1] in ends
+        ids = row.tokens[:-1] if ended else row.tokens
+        return Completion(
+            id=row.key[0],
+            draw=row.key[1],
+            text=self._tokenizer.text(ids),
+            tokens=len(row.tokens),
+            stop="stop" if ended else "length",
+            prompt_tokens=len(prompt.ids),
+            prompt_sha256=prompt.sha256,
+            token_ids=tuple(row.tokens),
+        )
+
+    def _check(self, source: Source) -> None:
+        check_specs(self._model, source.specs)
+        theirs = _config(source)
+        for key in DECIDES_NUMBERS:
+            mine, other = (getattr(config, key, None) for config in (self._model.config, theirs))
+            if mine != other:
+                raise LaconicError(
+                    f"{source.folder}: config '{key}' is {other!r}, but {mine!r} in the live "
+                    "model; open that checkpoint as a model of its own"
+                )
+
+
+def _config(source: Source) -> Any:
+    return transformers.AutoConfig.from_pretrained(source.folder)
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise LaconicError(f"unknown device '{name}'; expected cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise LaconicError(
+            f"device '{name}': this machine has {torch.cuda.device_count()} CUDA devices that "
+            "torch can use; choose another, or cpu"
+        )
+    return device
+
+
+def _batch_size(size: int | None, device: torch.device) -> int:
+    if size is None:
+        return CUDA_BATCH if device.type == "cuda" else CPU_BATCH
+    if size < 1:
+        raise LaconicError(f"batch size is {size}; expected 1 or more")
+    return size
+
+
+def _dtype(name: str | None, device: torch.device) -> str:
+    if name is None:
+        return "auto" if device.type == "cuda" else "float32"
+    if name not in DTYPES:
+        raise LaconicError(f"unknown dtype '{name}' (known: {', '.join(DTYPES)})")
+    return name
+
+
+def _model(source: Source, device: torch.device, dtype: str) -> Any:
+    try:
+        with _quiet():
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+                source.folder, dtype=dtype, output_loading_info=True
+            )
+    except Exception as error:  # whatever a damaged config or weight file makes it raise
+        raise LaconicError(
+            f"model '{source.name}': cannot be loaded from {source.folder}: {first_line(error)}"
+        ) from error
+    # transformers fills a missing parameter with random numbers and goes on.
+    if missing := sorted(info["missing_keys"]):
+        raise LaconicError(
+            f"model '{source.name}': its files lack {len(missing)} parameters, first "
+            f"'{missing[0]}'; the checkpoint is incomplete, or its config does not fit it"
+        )
+    return model.to(device).eval()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own progress bar."""
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers.utils.logging.enable_progress_bar()
+
+
+def _window(config: Any) -> int | None:
+    window = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return None if window is None else int(window)
+
+
+def _stored(source: Source) -> Iterator[tuple[str, Tensor]]:
+    for file in source.files:
+        with safetensors.safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (not a mapping: has no __iter__)
+                yield name, tensors.get_tensor(name)
+
+
+@contextlib.contextmanager
+def _threads(model: Any) -> Iterator[None]:
+    """One thread for a small model on CPU.
+
+    Its steps are too short to share: on two busy cores a 0.6M-parameter model took 20 times as
+    long with two threads as with one, waiting for each other.
+    """
+    before = torch.get_num_threads()
+    if model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _memory_error(batch_size: int) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise LaconicError(
+            f"the device ran out of memory with a batch size of {batch_size}; finished "
+            "completions are kept: run again with a smaller batch size, or a lower token limit"
+        ) from error
