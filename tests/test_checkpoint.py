@@ -24,7 +24,7 @@ from laconic.checkpoint.sidecars import (
 )
 from laconic.diagnosis.doctor import examine
 from laconic.errors import LaconicError
-from laconic.provenance import sha256_file, versions
+from laconic.provenance import digest_file, versions
 from laconic.recipe import recipe_hash
 from laconic.tensors.source import Source, open_source
 from tiny_pair import CHATML, R1_TEMPLATE, edit, make_quick, make_slow, save_weights, weights
@@ -345,7 +345,7 @@ def test_manifest_holds_recipe_inputs_tensors_and_files(tmp_path, sources, pair)
     files = manifest["parents"]["slow"]["files"]
     assert files["model.safetensors"] == {
         "bytes": (pair[1] / "model.safetensors").stat().st_size,
-        "sha256": sha256_file(pair[1] / "model.safetensors"),
+        "blake3": digest_file(pair[1] / "model.safetensors"),
     }
     assert {"config.json", "generation_config.json", "tokenizer.json"} < files.keys()
     assert manifest["tensors"][Q]["dtype"] == "BF16"
@@ -380,7 +380,7 @@ def test_manifest_refuses_digests_of_other_tensors(tmp_path, sources):
     [
         ({"recipe": None}, "'recipe' is missing or is no dict"),
         ({"tensors": 3}, "'tensors' is missing or is no dict"),
-        ({"tensors": {"t": {}}}, "tensors: 't' has no sha256"),
+        ({"tensors": {"t": {}}}, "tensors: 't' has no blake3"),
         ({"format": 99}, "format 99, this laconic reads 1: update laconic"),
     ],
 )
@@ -457,7 +457,7 @@ DAMAGE = [
         lambda out: (out / "pytorch_model.bin").write_bytes(b"x"),
         r"pytorch_model.bin: a weight file that the index does not name",
     ),
-    (lambda out: edit(out / "config.json", rope_theta=1e6), r"config.json: changed: sha256"),
+    (lambda out: edit(out / "config.json", rope_theta=1e6), r"config.json: changed: blake3"),
     (lambda out: (out / "tokenizer.json").unlink(), r"tokenizer.json: missing"),
     (
         lambda out: (out / "adapter_config.json").write_text("{}"),

@@ -1,36 +1,36 @@
-import hashlib
 import subprocess
 import sys
 
 import pytest
+from blake3 import blake3
 
 from laconic import provenance
 from laconic.errors import LaconicError
-from laconic.provenance import sha256_file, sha256_range, versions
+from laconic.provenance import digest_file, digest_range, versions
 
 
 @pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 25])
-def test_sha256_file_equals_hashlib_whatever_the_block(tmp_path, monkeypatch, size):
+def test_digest_file_is_the_same_whatever_the_block(tmp_path, monkeypatch, size):
     monkeypatch.setattr(provenance, "READ_BYTES", 10)
     data = bytes(range(size))
     (tmp_path / "f").write_bytes(data)
-    assert sha256_file(tmp_path / "f") == hashlib.sha256(data).hexdigest()
+    assert digest_file(tmp_path / "f") == blake3(data).hexdigest()
 
 
-def test_sha256_range_hashes_only_the_range(tmp_path):
+def test_digest_range_hashes_only_the_range(tmp_path):
     (tmp_path / "f").write_bytes(b"0123456789")
-    assert sha256_range(tmp_path / "f", 2, 3) == hashlib.sha256(b"234").hexdigest()
+    assert digest_range(tmp_path / "f", 2, 3) == blake3(b"234").hexdigest()
 
 
-def test_sha256_range_refuses_a_short_file(tmp_path):
+def test_digest_range_refuses_a_short_file(tmp_path):
     (tmp_path / "f").write_bytes(b"0123")
     with pytest.raises(LaconicError, match=r"f: ends 2 bytes early"):
-        sha256_range(tmp_path / "f", 2, 4)
+        digest_range(tmp_path / "f", 2, 4)
 
 
-def test_sha256_file_names_a_missing_file(tmp_path):
+def test_digest_file_names_a_missing_file(tmp_path):
     with pytest.raises(LaconicError, match=r"gone: cannot be read: No such file"):
-        sha256_file(tmp_path / "gone")
+        digest_file(tmp_path / "gone")
 
 
 def test_versions_name_every_library_and_repeat():

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import pair, random_tensors, write_checkpoint
 
+from checkpoints import pair, random_tensors, write_checkpoint
 from laconic.errors import LaconicError
 from laconic.plan import make_plan
 from laconic.recipe import load_recipe, parse_recipe

@@ -210,18 +210,120 @@ def compare(
 
 @app.command()
 @click.option("--out", default="demo-out", show_default=True, help="Where everything is left.")
+@click.option("--all", "every", is_flag=True, help="Every method, with a small search for each.")
 @JSON
-def demo(out: str, as_json: bool) -> None:
+def demo(out: str, every: bool, as_json: bool) -> None:
     """Merge the bundled pair in several ways, measure them all, and print the table."""
+    from laconic.demo.families import EVERY, FAMILIES, NEEDS_MORE_PARENTS
     from laconic.demo.showcase import demo as run
     from laconic.report.tables import comparison_table, write_table
 
-    found = run(out)
+    found = run(out, families=EVERY if every else FAMILIES)
     if as_json:
         _print(found.to_dict())
         return
     write_table(comparison_table(found.comparison, methods=False))
     _print("\n".join(found.remarks()))
+    if every:
+        _print(f"Not tried, for they need more parents: {', '.join(NEEDS_MORE_PARENTS)}.")
+
+
+@app.command()
+@click.argument("name", required=False)
+@JSON
+def recipes(name: str | None, as_json: bool) -> None:
+    """List the published recipes with source and published result; or print NAME as YAML.
+
+    A name stands for its recipe wherever a command takes RECIPE.
+    """
+    from laconic.errors import unknown
+    from laconic.published import recipes as published
+
+    found = {one: (recipe, about) for one, recipe, about in published()}
+    if name and name not in found:
+        raise unknown("recipe", name, found)
+    if as_json:
+        rows = [
+            {"name": one, "recipe": recipe.to_dict(), **about.model_dump()}
+            for one, (recipe, about) in found.items()
+            if name in (None, one)
+        ]
+        _print(rows[0] if name else rows)
+    elif name:
+        _print(found[name][0].to_yaml())
+    else:
+        _print("\n".join(_recipe_line(one, about) for one, (_, about) in found.items()))
+
+
+@app.command()
+@click.argument("recipe")
+@click.argument("out")
+@click.option("--device", help="cpu, cuda ...; CUDA if there is one.")
+@click.option("--dtype", help="Of the running models.")
+@click.option("--force", is_flag=True, help="Replace statistics of something else.")
+@JSON
+def calibrate(
+    recipe: str, out: str, device: str | None, dtype: str | None, force: bool, as_json: bool
+) -> None:
+    """Gather the statistics that RECIPE's methods need into the safetensors file OUT."""
+    from laconic.recipe import load_recipe
+    from laconic.statistics.calibrate import calibrate as run
+
+    found = run(load_recipe(recipe), out, device=device, dtype=dtype, force=force)
+    if as_json:
+        _print(found.to_dict())
+        return
+    kinds = ", ".join(f"{kind} ({found.samples.get(kind, 0)} samples)" for kind in found.kinds)
+    done = "still holds" if found.reused else "now holds"
+    _print(f"{found.path} {done} {kinds}; name it in the recipe as  statistics: {found.path}")
+
+
+@app.command()
+@click.argument("recipe")
+@click.option("--no-spectrum", is_flag=True, help="Leave the eigenvalues out; much faster.")
+@click.option("--svg", help="Draw the layers into this file.")
+@JSON
+def inspect(recipe: str, no_spectrum: bool, svg: str | None, as_json: bool) -> None:
+    """Show how far RECIPE's parents are from their base, layer by layer and module by module."""
+    from laconic.recipe import load_recipe
+    from laconic.statistics.figure import write_figure
+    from laconic.statistics.inspection import inspect as run
+
+    found = run(load_recipe(recipe), spectrum=not no_spectrum)
+    if svg:
+        write_figure(found, svg)
+    _print(found.to_dict() if as_json else "\n".join(found.lines()))
+
+
+@app.command()
+@click.option("--quick", required=True, help="The System-1 parent: folder or Hub id.")
+@click.option("--slow", required=True, help="The System-2 parent: folder or Hub id.")
+@click.option("--task", default="arithmetic", show_default=True, help="Whose questions are asked.")
+@click.option("--split", default="validation", show_default=True)
+@click.option("--limit", type=int, default=64, show_default=True, help="Questions.")
+@click.option("--step", type=float, default=0.1, show_default=True, help="Of the first sweep.")
+@click.option("--max-tokens", type=int, default=4096, show_default=True, help="Per response.")
+@JSON
+def stages(
+    quick: str,
+    slow: str,
+    task: str,
+    split: str,
+    limit: int,
+    step: float,
+    max_tokens: int,
+    as_json: bool,
+) -> None:
+    """Sweep the interpolation from quick to slow and find where thinking begins and settles."""
+    from laconic.grade.tasks import load_task
+    from laconic.run.sampling import Sampling
+    from laconic.stages import stages as run
+
+    asked = load_task(task, split, limit=limit)
+    samples = [asked.sample(question) for question in asked.questions]
+    sampling = Sampling(max_tokens, 0.6, 0.95, 0, 4)
+    found = run(quick, slow, samples, step=step, sampling=sampling)
+    _print(found.to_dict() if as_json else "\n".join(found.lines()))
 
 
 @app.command()
@@ -306,3 +408,8 @@ def _raw_recipe(given: dict[str, Any]) -> dict[str, Any]:
     written = ("dtype", "shard_size", "tie_policy", "tokenizer")
     output = {key: given[key] for key in written if key in given}
     return raw | {"merge": [{given["method"]: knobs}], "output": output}
+
+
+def _recipe_line(name: str, about: Any) -> str:
+    figures = ", ".join(f"{key} {value}" for key, value in about.published.items())
+    return f"{name:<32}{about.source}" + (f": {figures}" if figures else "")

@@ -1,11 +1,16 @@
-"""Where a result comes from: digests of files and versions of libraries."""
+"""Where a result comes from: digests of files and versions of libraries.
+
+Digests of weights are BLAKE3: two to four times faster than SHA-256 on one core, which otherwise
+costs more than the merge itself. `b3sum FILE` prints the same.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from importlib import metadata
 from pathlib import Path
+
+from blake3 import blake3
 
 from laconic.errors import LaconicError
 
@@ -13,20 +18,20 @@ READ_BYTES = 8 * 1024 * 1024
 LIBRARIES = ("laconic", "torch", "transformers", "safetensors", "numpy")
 
 
-def sha256_file(path: str | Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal, reading 8 MB at a time."""
+def digest_file(path: str | Path) -> str:
+    """Return the BLAKE3 of a file in hexadecimal, reading 8 MB at a time."""
     try:
-        return sha256_range(Path(path), 0, Path(path).stat().st_size)
+        return digest_range(Path(path), 0, Path(path).stat().st_size)
     except OSError as error:
         raise LaconicError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def sha256_range(path: Path, offset: int, length: int) -> str:
-    """Return the SHA-256 of `length` bytes of a file from `offset` on.
+def digest_range(path: Path, offset: int, length: int) -> str:
+    """Return the BLAKE3 of `length` bytes of a file from `offset` on.
 
     Raises LaconicError when the file ends before that, OSError when it cannot be read.
     """
-    digest = hashlib.sha256()
+    digest = blake3()
     with path.open("rb") as file:
         file.seek(offset)
         left = length

@@ -245,6 +245,7 @@ def _schema_problem(item: Any) -> str:
         key = str(item["loc"][-1])
         parents: dict[str, type[BaseModel]] = {
             "output": Output, "rules": Rule, "calibration": Calibration, "fields": Fields,
+            "about": About,
         }  # fmt: skip
         inside = item["loc"][:-1]
         names = [str(part) for part in inside if str(part) in parents]

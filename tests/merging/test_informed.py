@@ -12,6 +12,7 @@ from torch import Tensor, tensor
 from laconic.errors import LaconicError
 from laconic.merging.apply import Context, Link, TensorInfo, apply, run_chain
 from laconic.merging.draws import Draws
+from laconic.merging.methods.guard import share_left
 from laconic.merging.methods.sens import sens_coefficients, task_coefficients
 from laconic.registry import get_method
 from laconic.statistics.view import Information, TensorStatistics
@@ -241,10 +242,17 @@ def test_guard_leaves_orthogonal_inputs_to_the_merge() -> None:
 
 def test_guard_does_not_mind_scale_or_repeated_inputs() -> None:
     pair, inputs = torch.randn(2, 6, 20), torch.randn(4, 20)
-    huge = torch.cat([inputs * tensor([[1000.0], [1], [1e-3], [1]]), inputs])
-    for rows in (inputs, huge):
+    scaled = inputs * tensor([[1000.0], [1], [1e-3], [1]])
+    for rows in (scaled, torch.cat([inputs, inputs])):
         found = apply("guard", None, pair, stats=TensorStatistics(0, think_inputs=rows), ridge=1e-6)
         close(inputs @ found.T, inputs @ pair[1].T, 1e-3)
+
+
+def test_guard_tells_how_much_of_the_step_is_left() -> None:
+    inputs = torch.randn(4, 20)
+    assert share_left(inputs, 1e-8) == pytest.approx(16 / 20, abs=1e-5)
+    assert share_left(torch.cat([inputs, 3 * inputs]), 1e-8) == pytest.approx(16 / 20, abs=1e-5)
+    assert share_left(torch.randn(40, 20), 1e-8) == pytest.approx(0, abs=1e-5)
 
 
 def test_guard_elsewhere() -> None:

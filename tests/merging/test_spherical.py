@@ -65,14 +65,11 @@ def test_karcher_mean_is_where_the_pulls_cancel() -> None:
     assert merged.norm().item() == pytest.approx(parents.norm(dim=1).mean().item(), rel=1e-6)
 
 
-def test_multislerp_is_one_unscaled_step() -> None:
-    """Three unit vectors e1, e2, e3 with weights 2, 1, 1, on paper."""
-    weights = torch.tensor([0.5, 0.25, 0.25])
-    mean = weights / weights.norm()
-    tangent = weights - weights @ mean * mean  # sum_i w_i (e_i - <e_i, mean> mean)
-    length = tangent.norm()
-    expected = mean * torch.cos(length) + torch.sinc(length / math.pi) * tangent
-    close(apply("multislerp", None, torch.eye(3), weights=(2, 1, 1)), expected)
+def test_multislerp_averages_directions_and_norms_apart() -> None:
+    """Vectors e1, e2, 5 e3 with weights 2, 1, 1: direction (2, 1, 1), norm (2 + 1 + 5) / 4."""
+    parents = torch.eye(3) * tensor([1.0, 1, 5])
+    expected = 2 * tensor([2.0, 1, 1]) / math.sqrt(6)
+    close(apply("multislerp", None, parents, weights=(2, 1, 1)), expected)
 
 
 @pytest.mark.parametrize("name", SPHERICAL)

@@ -89,7 +89,8 @@ CHAINS = [
     [HALF, {"acm": {"shift": "none"}}],
     ["acm_paper", HALF],
     [{"ties": {"trim": 0.3}}, {"fim": {"gate_scale": 0.7}}],
-    [{"dare": {"drop": 0.3}}, "ties", "guard"],
+    [{"dare": {"drop": 0.3}}, "ties", "aim"],
+    ["lore", "guard"],
     [HALF, "aim", "acm", "guard"],
 ]
 
@@ -166,7 +167,7 @@ def test_changed_settings_data_and_models_are_named(tmp_path: Path) -> None:
         run(thinkers.recipe(pair, "sens"), out)
     assert run(thinkers.recipe(pair, {"ties": {"trim": 0.1}}, "aim"), out).reused
     thinkers.write_rows(pair / "text.jsonl", thinkers.rows(5))
-    with pytest.raises(LaconicError, match="channel_means: data sha256 [0-9a-f]+, now"):
+    with pytest.raises(LaconicError, match="channel_means: data blake3 [0-9a-f]+, now"):
         run(thinkers.recipe(pair, HALF, "aim"), out)
     thinkers.write_rows(pair / "text.jsonl")
     thinkers.model(9).save_pretrained(pair / "quick")

@@ -30,7 +30,7 @@ ANSWERS = [Tokens(tuple(range(1, 12)), 4), Tokens((5, 6, 7, 8), 1), Tokens((9, 9
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return thinkers.model()
+    return thinkers.model().requires_grad_(False)
 
 
 def hooks_on(model: nn.Module) -> int:
@@ -284,3 +284,15 @@ def test_think_sequences_keep_both_tags_and_mark_their_neighbours() -> None:
 def test_a_tokenizer_without_think_tags_is_refused() -> None:
     with pytest.raises(LaconicError, match="has no token <think> and no </think>"):
         think_sequences(thinkers.tokenizer(()), [Row("a", long="b")], calibration())
+
+
+def test_one_gradient_is_alive_at_a_time(model: Any) -> None:
+    parameters = list(model.model.layers.parameters())
+    alive: list[int] = []
+
+    def count(_: Tensor) -> None:
+        alive.append(sum(p.grad is not None for p in model.parameters()))
+
+    with watching_gradients((p, count) for p in parameters):
+        model(torch.tensor([[1, 2, 3]])).logits.sum().backward()
+    assert alive == [1] * len(parameters)

@@ -95,11 +95,13 @@ def test_coefficients_and_figure(tmp_path: Path) -> None:
     found = inspect(recipe, spectrum=False, progress=False)
     inside = [row for row in found.rows if row.layer >= 0]
     for row in inside:
-        names = ["sens", "sens base", "acm", "fim", "aim"]
+        linear = not row.module.endswith("norm")
+        names = ["sens", "sens base", "acm", "fim", "aim", *["guard"] * linear]
         assert list(row.coefficients) == names
         # c_q + c_s = 2, and alpha is 0.7
         assert row.coefficients["sens base"] + row.coefficients["sens"] / 0.7 == pytest.approx(2)
-        assert 0.4 <= row.coefficients["aim"] <= 1
+        assert 0.4 <= row.coefficients["aim"] < 1
+        assert 0 <= row.coefficients.get("guard", 0) < 0.6
     assert len({row.coefficients["acm"] for row in inside}) == 1
     layers = {row.layer: row.coefficients["fim"] for row in inside}
     assert sum(layers.values()) / 2 == pytest.approx(0.7)

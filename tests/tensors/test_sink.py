@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import multiprocessing
 import os
 import subprocess
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from blake3 import blake3
 from safetensors.torch import load_file
 
 from laconic.errors import LaconicError
@@ -30,7 +30,7 @@ def put(sink: Sink, name: str) -> None:
     middle = len(raw) // 8 * 4
     sink.write(name, middle, memoryview(raw)[middle:])  # the end before the beginning
     sink.write(name, 0, memoryview(raw)[:middle])
-    sink.finish(name, hashlib.sha256(raw).hexdigest())
+    sink.finish(name, blake3(raw).hexdigest())
 
 
 def complete(out: Path, **settings: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from laconic.checkpoint.sidecars import write_json
 from laconic.errors import LaconicError
-from laconic.provenance import sha256_file, sha256_range, versions
+from laconic.provenance import digest_file, digest_range, versions
 from laconic.tensors.header import StoredTensor, read_header
 from laconic.tensors.source import INDEX_FILE, SINGLE_FILE, Source, open_source, read_json
 from laconic.tensors.vocab import TEMPLATE_FOLDER, tokenizer_files
@@ -43,7 +43,7 @@ def write_manifest(
 ) -> None:
     """Write laconic.json as the last file of a complete output folder.
 
-    parents: what `parent_records` returns; tensors: SHA-256 of every output tensor's bytes, as
+    parents: what `parent_records` returns; tensors: BLAKE3 of every output tensor's bytes, as
     `tensor_digests` returns; facts: what the plan decided. The digests of all other files are taken
     here. It holds no time and no machine name: the same merge gives the same bytes.
     Raises LaconicError when `tensors` and the weight files do not name the same tensors.
@@ -58,7 +58,7 @@ def write_manifest(
         "recipe_hash": recipe_hash,
         "parents": parents,
         "tensors": {
-            name: {"dtype": spec.dtype, "shape": list(spec.shape), "sha256": tensors[name]}
+            name: {"dtype": spec.dtype, "shape": list(spec.shape), "blake3": tensors[name]}
             for name, spec in specs.items()
         },
         "files": {name: file_record(folder / name) for name in _side_files(folder)},
@@ -85,15 +85,15 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         if not isinstance(manifest.get(key), kind):
             raise LaconicError(f"{path}: '{key}' is missing or is no {kind.__name__}; {WHY}")
     for key in ("tensors", "files"):
-        bad = [n for n, e in manifest[key].items() if not isinstance(e, dict) or "sha256" not in e]
+        bad = [n for n, e in manifest[key].items() if not isinstance(e, dict) or "blake3" not in e]
         if bad:
-            raise LaconicError(f"{path}: {key}: '{bad[0]}' has no sha256; {WHY}")
+            raise LaconicError(f"{path}: {key}: '{bad[0]}' has no blake3; {WHY}")
     return manifest
 
 
 def file_record(path: Path) -> dict[str, Any]:
-    """Return the size and SHA-256 of a file."""
-    return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    """Return the size and BLAKE3 of a file."""
+    return {"bytes": path.stat().st_size, "blake3": digest_file(path)}
 
 
 def parent_records(sources: Mapping[str, Source]) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def parent_records(sources: Mapping[str, Source]) -> dict[str, Any]:
 
 
 def tensor_digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every tensor's bytes in a checkpoint folder."""
+    """Return the BLAKE3 of every tensor's bytes in a checkpoint folder."""
     return {name: _tensor_digest(stored) for name, stored in open_source(folder).stored.items()}
 
 
@@ -179,8 +179,8 @@ def _file_problems(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
         path = folder / name
         if not path.is_file():
             yield f"{path}: missing"
-        elif (found := sha256_file(path)) != record["sha256"]:
-            yield f"{path}: changed: sha256 {found[:12]}, expected {record['sha256'][:12]}"
+        elif (found := digest_file(path)) != record["blake3"]:
+            yield f"{path}: changed: blake3 {found[:12]}, expected {record['blake3'][:12]}"
     for name in sorted(set(_side_files(folder)) - manifest["files"].keys()):
         # Such a file changes how the model loads: a second tokenizer, an adapter's config.
         yield f"{folder / name}: not written by the merge; move it away"
@@ -202,7 +202,7 @@ def _weight_problems(folder: Path, expected: Mapping[str, Any]) -> Iterator[str]
                 f"{where}: {tensor.spec.dtype} {list(tensor.spec.shape)}, "
                 f"expected {want.get('dtype')} {want.get('shape')}"
             )
-        if _tensor_digest(tensor) != want["sha256"]:
+        if _tensor_digest(tensor) != want["blake3"]:
             yield f"{where}: its bytes changed since the merge"
 
 
@@ -249,7 +249,7 @@ def _index_problems(
 
 def _tensor_digest(tensor: StoredTensor) -> str:
     try:
-        return sha256_range(tensor.file, tensor.offset, tensor.spec.nbytes)
+        return digest_range(tensor.file, tensor.offset, tensor.spec.nbytes)
     except OSError as error:
         raise LaconicError(
             f"{tensor.file}: cannot read tensor '{tensor.spec.name}': {error.strerror}"
@@ -274,8 +274,8 @@ def _input_problems(parents: Mapping[str, Any], missing: list[str]) -> Iterator[
             where = f"input of {role}: {parent['name']}: {name}"
             if path is None:
                 missing.append(where)
-            elif (found := sha256_file(path)) != record["sha256"]:
-                yield f"{where}: changed: sha256 {found[:12]}, expected {record['sha256'][:12]}"
+            elif (found := digest_file(path)) != record["blake3"]:
+                yield f"{where}: changed: blake3 {found[:12]}, expected {record['blake3'][:12]}"
 
 
 def _find_input(parent: Mapping[str, Any], name: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,73 +10,33 @@ from typing import Any
 
 from laconic.checkpoint.card import add_results
 from laconic.demo import QUICK
+from laconic.demo.families import FAMILIES, Family, Setting
+from laconic.demo.questions import LEVELS, Question, draw
+from laconic.demo.tokenizer import THINK, THINK_END
+from laconic.demo.traces import terse, written
 from laconic.errors import LaconicError
 from laconic.grade.comparisons import Comparison, Row, compare
 from laconic.grade.evaluation import evaluate
 from laconic.merging.engine import merge
 from laconic.recipe import Recipe, parse_recipe
-from laconic.records import write_json
+from laconic.records import write_json, write_records
+from laconic.registry import get_method
 from laconic.run.sampling import Sampling
 from laconic.run.transformers import TransformersRunner
+from laconic.statistics.calibrate import calibrate
 
 PAIR = QUICK.parent
 TASK = "arithmetic"
 PARENT = "parent"
 """What the table says of a parent in place of its method."""
 SAMPLING = Sampling(max_tokens=512)
+SAMPLES = 100
+"""Questions that statistics are taken from."""
+FIELDS = {"question": "question", "short": "short", "long": "long"}
 TOLERANCE = 0.02
 """How far below the slow parent's accuracy a merge may be, as a share of the questions."""
 SAVING = 0.40
 """The share of the slow parent's tokens that a merge should save."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A chain of methods with the knobs that the demo tries."""
-
-    family: str
-    stages: tuple[dict[str, dict[str, float]], ...]
-
-    @property
-    def label(self) -> str:
-        """What tables call it."""
-        each = [knobs for stage in self.stages for knobs in stage.values()]
-        knobs = [f"{knob} {value}" for one in each for knob, value in one.items()]
-        return f"{self.family} ({', '.join(knobs)})" if knobs else self.family
-
-    @property
-    def method(self) -> str:
-        """The methods' names, joined by a plus."""
-        return "+".join(name for stage in self.stages for name in stage)
-
-
-@dataclass(frozen=True)
-class Family:
-    """One way of merging and the settings of it that are tried on the validation split."""
-
-    name: str
-    chains: tuple[tuple[dict[str, dict[str, float]], ...], ...]
-
-    @property
-    def settings(self) -> list[Setting]:
-        """Its settings, named after it."""
-        return [Setting(self.name, stages) for stages in self.chains]
-
-
-FAMILIES = (
-    Family("average", (({"average": {}},),)),
-    Family(
-        "task arithmetic",
-        tuple(({"task_arithmetic": {"alpha": a}},) for a in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)),
-    ),
-    Family("TIES", tuple(({"ties": {"trim": trim}},) for trim in (0.2, 0.4, 0.6, 0.8))),
-    Family(
-        "DARE + TA",
-        tuple(
-            ({"dare": {"drop": 0.3}}, {"task_arithmetic": {"alpha": a}}) for a in (0.5, 0.7, 0.9)
-        ),
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -111,6 +72,11 @@ class Showcase:
             f"Best merge, chosen on the validation split: {self.best}. On the test split: "
             f"{_change(best)} against the slow parent."
         )
+        slow = next(row for row in self.comparison.rows if row.name == self.comparison.reference)
+        yield (
+            f"Where the tokens went: {100 * slow.reflection:.0f}% of the slow parent's responses "
+            f"double-check themselves, {100 * best.reflection:.0f}% of the merge's do."
+        )
         for row in self.comparison.rows:
             if self.effect.get(row.name) is False:
                 yield f"{row.name} does not show the effect on this pair: {_change(row)}."
@@ -120,17 +86,25 @@ class Showcase:
         )
 
 
-def demo(out: str | Path = "demo-out", *, pair: Path = PAIR, progress: bool = True) -> Showcase:
+def demo(
+    out: str | Path = "demo-out",
+    *,
+    pair: Path = PAIR,
+    families: Sequence[Family] = FAMILIES,
+    progress: bool = True,
+) -> Showcase:
     """Merge the bundled pair with several recipes and measure parents and merges in one harness.
 
     Every setting is tried on the validation split. In each family the merge with the fewest tokens
     among those at most 2 points less accurate than the slow parent is taken (none: the most
     accurate); the test split is then answered once by the parents and the merges taken. Leaves
     OUT/best, OUT/merges, OUT/runs and OUT/summary.json. Run again, it goes on where it stopped.
+    families: `FAMILIES`, or `EVERY` for every method; what needs statistics is calibrated first,
+    on questions of the training split.
     """
     house = _House(Path(out), pair, progress)
-    house.evaluate_all("validation", [s for family in FAMILIES for s in family.settings])
-    taken = [house.choose(family.settings) for family in FAMILIES]
+    house.evaluate_all("validation", [s for family in families for s in family.settings])
+    taken = [house.choose(family.settings) for family in families]
     test = house.evaluate_all("test", taken)
     best = house.choose(taken)
     effect = {row.name: _shows_effect(row) for row in test.rows if row.method != PARENT}
@@ -156,7 +130,7 @@ class _House:
         ]
         for setting in settings:
             model = self._out / "merges" / slug(setting.label)
-            merge(self._recipe(setting), model, progress=False)
+            merge(self._prepared(setting), model, progress=False)
             runs.append(self._evaluate(split, setting.label, setting.method, model))
         return compare(runs, against=runs[1])
 
@@ -170,12 +144,21 @@ class _House:
     def keep_best(self, setting: Setting, test: Comparison) -> None:
         """Leave the best merge in OUT/best, its results in its model card."""
         target = self._out / "best"
-        merge(self._recipe(setting), target, force=target.exists(), progress=False)
+        merge(self._prepared(setting), target, force=target.exists(), progress=False)
         add_results(target, [row.to_dict() for row in test.rows])
 
-    def _recipe(self, setting: Setting) -> Recipe:
-        pair = {role: str(self._pair / role) for role in ("quick", "slow")}
-        return parse_recipe({**pair, "merge": list(setting.stages)})
+    def _prepared(self, setting: Setting) -> Recipe:
+        """Return the setting's recipe, the statistics it needs gathered."""
+        raw = {role: str(self._pair / role) for role in ("quick", "slow")}
+        plain = {**raw, "merge": list(setting.stages)}
+        if not any(get_method(name).needs for stage in setting.stages for name in stage):
+            return parse_recipe(plain)
+        file = self._out / "statistics" / f"{slug(setting.label)}.safetensors"
+        text = write_calibration_text(self._out / "statistics" / "text.jsonl")
+        calibration = {"data": str(text), "samples": SAMPLES, "fields": FIELDS}
+        recipe = parse_recipe({**plain, "calibration": calibration, "statistics": str(file)})
+        calibrate(recipe, file, progress=False)
+        return recipe
 
     def _evaluate(self, split: str, name: str, method: str, model: Path) -> Path:
         out = self._out / "runs" / split / slug(name)
@@ -219,6 +202,23 @@ def _points(row: Row) -> float:
 def _change(row: Row) -> str:
     tokens = row.tokens_change or 0.0
     return f"{100 * _points(row):+.1f} points of accuracy, {100 * tokens:+.1f}% tokens"
+
+
+def write_calibration_text(path: Path) -> Path:
+    """Write questions of the training split with a terse and a long answer, as JSONL."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = random.Random(0)
+        questions = [draw(rng, level, "train") for level in LEVELS for _ in range(SAMPLES // 5)]
+        rows = [
+            {"question": q.text, "short": terse(q).text, "long": _thoughts(q)} for q in questions
+        ]
+        write_records(path, rows)
+    return path
+
+
+def _thoughts(question: Question) -> str:
+    return written(question, 2).text.removeprefix(THINK).replace(THINK_END, "")
 
 
 def slug(label: str) -> str:

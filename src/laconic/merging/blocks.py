@@ -23,11 +23,13 @@ class Cut:
     ties_dropped: tuple[int, ...]
 
 
-def trim_smallest(deltas: Tensor, cut: Cut) -> Tensor:
+def trim_smallest(deltas: Tensor, cut: Cut | None) -> Tensor:
     """Set to zero the entries of each task vector that fall below its threshold.
 
     deltas: (n, *shape) float32. Returns the same shape.
     """
+    if cut is None:
+        return deltas
     kept = torch.empty_like(deltas)
     for vector, out, threshold, ties in zip(
         deltas, kept, cut.thresholds, cut.ties_dropped, strict=True

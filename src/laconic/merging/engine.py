@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from blake3 import blake3
 from torch import Tensor
 from tqdm import tqdm
 
@@ -24,7 +25,7 @@ from laconic.checkpoint.sidecars import write_sidecars
 from laconic.errors import LaconicError
 from laconic.merging.apply import Context, Link, TensorInfo, or_zero, run_chain
 from laconic.merging.draws import Draws
-from laconic.merging.stream import BLOCK, TORCH_DTYPES, Block, BlockStream
+from laconic.merging.stream import BLOCK, TORCH_DTYPES, Block, BlockStream, Wanted
 from laconic.merging.survey import Survey
 from laconic.merging.workers import Workers, workers
 from laconic.plan import Plan, Step, make_plan
@@ -151,7 +152,7 @@ class _Run:
     def _merge_step(self, step: Step, bar: tqdm[Any]) -> None:
         chain = _chain(step)
         surveys = self._survey_step(step, chain)
-        digest = hashlib.sha256()
+        digest = blake3()
         written = 0
         for block in self._blocks(step, chain):
             data = _rounded(step, self._run_block(step, chain, block, surveys))
@@ -179,7 +180,7 @@ class _Run:
     def _see(self, step: Step, index: int, survey: Survey, before: dict[int, Survey]) -> None:
         """Show a survey every block, cut as the merge cuts it, as the links before leave it."""
         chain = _chain(step)
-        for block in self._blocks(step, chain):
+        for block in self._blocks(step, chain, wanted=getattr(survey, "wants", None)):
             experts = block.experts
             if index:
                 sparse = self._run_block(step, chain[:index], block, before)
@@ -198,8 +199,12 @@ class _Run:
         context = self._context(step, block, lambda i: surveys[i].result(block.place))
         return run_chain(chain, base, experts, context)
 
-    def _blocks(self, step: Step, chain: list[Link]) -> Iterator[Block]:
-        for block in self._stream.blocks(step, whole=not _pointwise(chain)):
+    def _blocks(
+        self, step: Step, chain: list[Link], wanted: Wanted | None = None
+    ) -> Iterator[Block]:
+        whole = not _pointwise(chain)
+        again = any(link.method.survey for link in chain)
+        for block in self._stream.blocks(step, whole=whole, again=again, wanted=wanted):
             self._pool.check()
             yield block
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +16,13 @@ from laconic.tensors.header import ITEM_BYTES
 from laconic.tensors.source import Reader
 
 BLOCK = 1 << 18  # entries: 1 MiB of float32, so that a block's buffers stay in the cache
+HELD = 1 << 24  # entries: 64 MiB of float32 per thread for steps that are read several times
 TORCH_DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
 }  # fmt: skip
+
+
+Wanted = Callable[[Place, int], bool]
 
 
 @dataclass(frozen=True)
@@ -37,20 +41,48 @@ class BlockStream:
         self._reader, self._entries = reader, entries
         self._local = threading.local()
 
-    def blocks(self, step: Step, *, whole: bool = False) -> Iterator[Block]:
+    def blocks(
+        self, step: Step, *, whole: bool = False, again: bool = False, wanted: Wanted | None = None
+    ) -> Iterator[Block]:
         """Read the inputs of a step, block by block, or as one block.
 
+        again: the step's blocks are asked for more than once; small ones are then kept in memory.
+        wanted: told a place and the entries per block, whether that block is needed.
         Raises LaconicError naming file and tensor for a short file, NaN or Inf.
         """
         total = step.output.numel
-        size = total if whole else min(self._entries, total)
-        rows = torch.empty(len(step.inputs), size) if whole else self._rows(len(step.inputs))
-        for start in range(0, total, max(size, 1)):
-            block = rows[:, : min(size, total - start)]
-            for row, tensor in zip(block, step.inputs, strict=True):
-                self._fill(row, tensor, start)
+        size = max(total if whole else min(self._entries, total), 1)
+        held = self._held(step) if again and total * len(step.inputs) <= HELD else None
+        for start in range(0, total, size):
+            place, end = Place(step.number, start), min(start + size, total)
+            if wanted and not wanted(place, size):
+                continue
+            block = self._read(step, start, end) if held is None else held[:, start:end]
             base, experts = (block[0], block[1:]) if step.base else (None, block)
-            yield Block(Place(step.number, start), base, experts)
+            yield Block(place, base, experts)
+
+    def _read(self, step: Step, start: int, end: int) -> Tensor:
+        count = len(step.inputs)
+        small = end - start <= self._entries
+        rows = self._rows(count)[:, : end - start] if small else torch.empty(count, end - start)
+        for row, tensor in zip(rows, step.inputs, strict=True):
+            self._fill(row, tensor, start)
+        return rows
+
+    def _held(self, step: Step) -> Tensor:
+        """Return all entries of a small step (inputs, total), read once for all passes."""
+        local = self._local
+        if getattr(local, "number", None) != step.number:
+            local.number = None
+            if not hasattr(local, "held"):
+                local.held = torch.empty(HELD)
+            count, total = len(step.inputs), step.output.numel
+            local.rows_held = local.held[: count * total].view(count, total)
+            for row, tensor in zip(local.rows_held, step.inputs, strict=True):
+                self._fill(row, tensor, 0)
+            local.number = step.number
+        rows: Tensor = local.rows_held
+        return rows
 
     def _rows(self, count: int) -> Tensor:
         rows: Tensor | None = getattr(self._local, "rows", None)

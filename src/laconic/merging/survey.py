@@ -31,7 +31,10 @@ class Place:
 
 
 class Survey(Protocol):
-    """Gathers a whole-tensor or whole-model quantity; `see` may run in several threads at once."""
+    """Gathers a whole-tensor or whole-model quantity; `see` may run in several threads at once.
+
+    A survey that can do without some blocks of a pass has a method `wants(place, entries)` too.
+    """
 
     def see(self, base: Tensor, experts: Tensor, place: Place) -> None:
         """Take in one block: base (m,), experts (n, m), float32."""
@@ -45,9 +48,12 @@ class Survey(Protocol):
 
 @dataclass(frozen=True)
 class Trimming:
-    """What TIES needs for one block: the cut, and the sign elected where task vectors cancel."""
+    """What TIES needs for one block: the cut, and the sign elected where task vectors cancel.
 
-    cut: Cut
+    cut: None when nothing is cut.
+    """
+
+    cut: Cut | None
     zero_sign: float = 1.0
 
 

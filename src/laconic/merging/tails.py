@@ -15,8 +15,8 @@ from laconic.merging.survey import Place, TrimSurvey
 class Body:
     """What lies between the tails, for one block: not below `small`, but below `large`."""
 
-    small: Cut
-    large: Cut
+    small: Cut | None
+    large: Cut | None
 
 
 class BodySurvey:

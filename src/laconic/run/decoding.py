@@ -21,6 +21,9 @@ from laconic.run.cache import RowCache
 from laconic.run.picking import Noise, pick
 from laconic.run.sampling import Sampling
 
+LOG_PROBABILITY_ROWS = 256
+"""Positions turned into float32 log-probabilities at a time: a vocabulary is wide."""
+
 
 @dataclass
 class Row:
@@ -136,6 +139,28 @@ class _Batch:
             self._cache.select(torch.tensor(kept, device=self._model.device))
         else:
             self._cache = None
+
+
+@torch.inference_mode()
+def mean_log_probability(model: Any, ids: Sequence[int], start: int) -> float:
+    """The mean log-probability of ids[start:], each given all ids before it; NaN for none."""
+    if len(ids) <= start:
+        return float("nan")
+    targets = torch.tensor(ids[start:], device=model.device)
+    # Only the positions that predict the targets: (1, targets, vocabulary).
+    kept = len(targets) + 1
+    logits = model(
+        input_ids=torch.tensor([list(ids)], device=model.device),
+        use_cache=False,
+        logits_to_keep=kept,
+    ).logits[0, :-1]
+    picked = [
+        rows.float().log_softmax(-1).gather(-1, own[:, None]).sum()
+        for rows, own in zip(
+            logits.split(LOG_PROBABILITY_ROWS), targets.split(LOG_PROBABILITY_ROWS), strict=True
+        )
+    ]
+    return float(torch.stack(picked).sum() / len(targets))
 
 
 def left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

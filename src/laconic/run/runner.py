@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Weights = str | Path | Iterable[tuple[str, "torch.Tensor"]]
 Key = tuple[str, int]
 """A sample's id and a draw."""
+SHOWN_IDS = 200
+"""How many ids of the first prompt a run file keeps."""
 
 
 @dataclass(frozen=True)

@@ -8,24 +8,28 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 import transformers
 from torch import Tensor
 
 from laconic.errors import LaconicError
 from laconic.run.completion import Completion
-from laconic.run.decoding import Row, decode
+from laconic.run.decoding import Row, decode, mean_log_probability
 from laconic.run.picking import Noise
-from laconic.run.runner import Identity, Key, Weights, pending
+from laconic.run.runner import SHOWN_IDS, Identity, Key, Weights, pending
 from laconic.run.sample import Sample
 from laconic.run.sampling import Sampling
 from laconic.run.tokenizer import Prompt, Tokenizer, ends_of, first_line, room
-from laconic.run.weights import check_specs, digest_files, digest_live, replace_weights
+from laconic.run.weights import (
+    check_specs,
+    digest_files,
+    digest_live,
+    replace_weights,
+    stored,
+)
 from laconic.tensors.source import Source, open_source
 
 CPU_BATCH, CUDA_BATCH = 128, 32
-SHOWN_IDS = 200
 SMALL_MODEL = 10_000_000
 """In parameters."""
 DTYPES = ("float32", "bfloat16", "float16")
@@ -114,8 +118,19 @@ class TransformersRunner:
             return
         source = open_source(weights)
         self._check(source)
-        self._replace(_stored(source), source.files)
+        self._replace(stored(source.files), source.files)
         self._name, self._window = str(weights), _window(_config(source))
+
+    def score(self, sample: Sample, response: str) -> float:
+        """The mean log-probability, in nats per token, of a response with its end token.
+
+        The response is split by this model's tokenizer. What does not fit in the context window is
+        left out; NaN when nothing is left.
+        """
+        prompt = self._tokenizer.prompt(sample).ids
+        tail = () if self._tokenizer.end is None else (self._tokenizer.end,)
+        ids = [*prompt, *self._tokenizer.ids(response, special=False), *tail][: self._window]
+        return mean_log_probability(self._model, ids, len(prompt))
 
     def identity(self, first: Sample) -> Identity:
         """Describe the model; reads the weights' bytes once to name them."""
@@ -242,13 +257,6 @@ def _quiet() -> Iterator[None]:
 def _window(config: Any) -> int | None:
     window = getattr(config.get_text_config(), "max_position_embeddings", None)
     return None if window is None else int(window)
-
-
-def _stored(source: Source) -> Iterator[tuple[str, Tensor]]:
-    for file in source.files:
-        with safetensors.safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (not a mapping: has no __iter__)
-                yield name, tensors.get_tensor(name)
 
 
 @contextlib.contextmanager

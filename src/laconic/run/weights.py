@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 from torch import Tensor
 
@@ -44,6 +45,14 @@ def check_specs(model: Any, specs: Mapping[str, TensorSpec]) -> None:
     targets = model.state_dict()
     for name, spec in specs.items():
         _target(targets, name, tuple(spec.shape))
+
+
+def stored(files: Sequence[Path]) -> Iterator[tuple[str, Tensor]]:
+    """The (name, tensor) pairs of safetensors files, one tensor in memory at a time."""
+    for file in files:
+        with safetensors.safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (not a mapping: has no __iter__)
+                yield name, tensors.get_tensor(name)
 
 
 def digest_files(files: Sequence[Path]) -> str:

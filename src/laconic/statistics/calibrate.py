@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from laconic.errors import LaconicError
 from laconic.plan import Plan, make_plan
-from laconic.provenance import sha256_file
+from laconic.provenance import digest_file
 from laconic.recipe import Calibration, Recipe
 from laconic.statistics import fisher, sequences
 from laconic.statistics.channels import channel_means
@@ -102,7 +102,7 @@ def calibrate(
     entries = read_entries(out)
     return CalibrationResult(
         path=str(out),
-        digest=sha256_file(out),
+        digest=digest_file(out),
         kinds=kinds,
         models=recipe.roles,
         samples={kind: entries[kind]["samples"] for kind in kinds},

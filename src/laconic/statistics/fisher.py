@@ -10,7 +10,7 @@ from torch import Tensor
 
 from laconic.statistics.sensitivity import layer_sums
 from laconic.statistics.sequences import Tokens
-from laconic.tensors.header import StoredTensor
+from laconic.statistics.weights import read_tensor
 from laconic.tensors.names import layer_of
 from laconic.tensors.source import Source
 
@@ -43,15 +43,6 @@ def delta_norms(base: Source, experts: Sequence[Source]) -> Tensor:
                 for expert in experts
             )
     return norms
-
-
-def read_tensor(stored: StoredTensor) -> Tensor:
-    """Read one tensor of a checkpoint as float32."""
-    from safetensors import safe_open
-
-    with safe_open(stored.file, framework="pt") as file:
-        tensor: Tensor = file.get_tensor(stored.spec.name)
-    return tensor.float()
 
 
 def _square(_theta: Tensor, gradient: Tensor) -> Tensor:

@@ -17,11 +17,12 @@ from tqdm import tqdm
 from laconic.errors import LaconicError
 from laconic.merging.apply import Context, Link, TensorInfo, run_chain
 from laconic.merging.draws import Draws
-from laconic.plan import Input, Plan, Step, make_plan
+from laconic.merging.methods.guard import share_left
+from laconic.plan import Plan, Step, make_plan
 from laconic.recipe import Recipe, Stage
 from laconic.registry import get_method
-from laconic.statistics.fisher import read_tensor
 from laconic.statistics.store import Statistics, open_statistics
+from laconic.statistics.weights import read_input
 from laconic.tensors.names import layer_of, role_of
 
 TOP = 0.1
@@ -36,7 +37,8 @@ class InspectionRow:
     `cosine`: by pair of parents, between their task vectors, None where one is zero.
     `effective_rank`, `top_energy`: by parent, of the task vector's matrices: exp of the entropy of
     the shares of squared singular values, and the share of the largest tenth; means over matrices.
-    `coefficients`: by method, what it multiplies the step from the base by, before any rules.
+    `coefficients`: by method, what it multiplies the step from the base by, before any rules; for a
+    guard the share of input directions that stay with the merge.
     """
 
     layer: int
@@ -148,8 +150,8 @@ def _row(
     sums = _Sums(len(roles))
     for step in steps:
         inputs = {tensor.role: tensor for tensor in step.inputs}
-        base = _read(inputs["base"])
-        deltas = [_read(inputs[role]) - base for role in roles]
+        base = read_input(inputs["base"])
+        deltas = [read_input(inputs[role]) - base for role in roles]
         matrix = role_of(step.output.name) not in ("embedding", "head")
         sums.add(base, deltas, spectrum and matrix)
     norms = sums.dots.diagonal().sqrt().tolist()
@@ -165,8 +167,13 @@ def _row(
         },
         effective_rank=_means(roles, sums.spectra, 0),
         top_energy=_means(roles, sums.spectra, 1),
-        coefficients=_coefficients(plan, steps[0], statistics) if statistics else {},
+        coefficients=_coefficients(plan, _weight_of(steps), statistics) if statistics else {},
     )
+
+
+def _weight_of(steps: Sequence[Step]) -> Step:
+    """The step of a module's weight: a bias has no channel means."""
+    return next((step for step in steps if step.output.name.endswith(".weight")), steps[0])
 
 
 def _others(plan: Plan) -> list[str]:
@@ -187,7 +194,11 @@ def _coefficients(plan: Plan, step: Step, statistics: Statistics) -> dict[str, f
     zero, one = torch.zeros(width), torch.ones(width)
     for stage in step.stages:
         method = get_method(stage.method)
-        if not method.needs or "think_inputs" in method.needs:
+        if "think_inputs" in method.needs:
+            if view.think_inputs is not None:
+                found[method.name] = share_left(view.think_inputs, stage.knobs["ridge"])
+            continue
+        if not method.needs:
             continue
         experts = torch.stack([zero] * (len(plan.experts) - 1) + [one])
         found[method.name] = _probe(stage, zero, experts, context)
@@ -201,12 +212,6 @@ def _probe(stage: Stage, base: Tensor, experts: Tensor, context: Context) -> flo
     merged = experts[-1] if method.kind == "wrapper" else None
     out = run_chain([Link(method, stage.knobs)], base, experts, context, merged)
     return (out[-1] if method.kind == "sparsifier" else out).mean().item()
-
-
-def _read(tensor: Input) -> Tensor:
-    if tensor.stored is None:
-        raise LaconicError(f"tensor '{tensor.spec.name}' of {tensor.role}: weights not fetched")
-    return read_tensor(tensor.stored)
 
 
 def _means(

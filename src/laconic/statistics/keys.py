@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from laconic.errors import LaconicError
-from laconic.provenance import sha256_file
+from laconic.provenance import digest_file
 from laconic.recipe import Recipe, Stage
 from laconic.registry import get_method
 from laconic.tensors.source import Source
@@ -58,7 +58,7 @@ def entry_for(
         settings |= recipe.calibration.model_dump(exclude={"data"})
         data = Path(recipe.calibration.data)
         if data.is_file():
-            settings["data sha256"] = sha256_file(data)
+            settings["data blake3"] = digest_file(data)
     if kind == "merged_information":
         chain = [{stage.method: dict(stage.knobs)} for stage in stages_before(recipe, kind)]
         settings["merge before"] = _plain(chain)
@@ -86,7 +86,7 @@ def differences(found: Entry, wanted: Entry) -> Iterator[str]:
             yield f"no {role} model in it"
         elif found["models"][role] != digest:
             old = found["models"][role]
-            yield f"the {role} model is another (sha256 {old[:12]}, now {digest[:12]})"
+            yield f"the {role} model is another (blake3 {old[:12]}, now {digest[:12]})"
     if found["experts"] != wanted["experts"]:
         yield f"experts {', '.join(found['experts'])}, now {', '.join(wanted['experts'])}"
     for key, value in wanted["settings"].items():
@@ -107,7 +107,7 @@ def model_digest(source: Source) -> str:
 
 @lru_cache(maxsize=1024)
 def _sha256(path: Path, size: int, changed: int) -> str:
-    return sha256_file(path)
+    return digest_file(path)
 
 
 def _short(value: Any) -> str:

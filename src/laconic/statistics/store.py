@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from laconic.errors import LaconicError
-from laconic.provenance import sha256_file
+from laconic.provenance import digest_file
 from laconic.recipe import Recipe
 from laconic.registry import get_method
 from laconic.statistics.keys import Entry, differences, entry_for, needed_kinds
@@ -33,7 +33,7 @@ class Statistics:
         from safetensors import safe_open
 
         self.path = path
-        self.digest = sha256_file(path)
+        self.digest = digest_file(path)
         self._file: Any = safe_open(path, framework="pt")
         self._names = frozenset(read_header(path))
         self._by_module = [kind for kind in BY_MODULE if kind in kinds]

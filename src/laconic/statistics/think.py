@@ -23,7 +23,7 @@ def input_name(module: str) -> str:
 
 
 def think_inputs(model: Any, sequences: Sequence[Tokens]) -> dict[str, Tensor]:
-    """Return the inputs at the marked positions of all sequences by module, (rows, in) float32.
+    """Return the inputs at the marked positions of all sequences by module, (rows, in).
 
     Modules that share an input are kept once, under `input_name`. One sequence runs at a time.
     """
@@ -48,4 +48,4 @@ def think_inputs(model: Any, sequences: Sequence[Tokens]) -> dict[str, Tensor]:
 
 
 def _at(x: Tensor, marks: Sequence[int]) -> Tensor:
-    return x[0, list(marks)].float().cpu()
+    return x[0, list(marks)].cpu()

@@ -36,7 +36,7 @@ class TensorStatistics:
     `merged_information`: base against the merge so far; `expert_information`: against each expert.
     `fisher`, `delta_norms` (layers,) float64: mean squared gradient of the base on random tokens,
     and squared norm of the task vectors.
-    `think_inputs` (rows, in) float32: inputs of the tensor's module around think tags.
+    `think_inputs` (rows, in): inputs of the tensor's module around think tags.
     """
 
     layer: int = OTHER_LAYER

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from blake3 import blake3
 
 from laconic.errors import LaconicError
 from laconic.tensors.header import StoredTensor, TensorSpec, build_header, read_header
@@ -75,8 +76,8 @@ class Sink:
             raise _write_error(place.file, error, name) from error
 
     def finish(self, name: str, digest: str) -> None:
-        """Note in the journal that all bytes of a tensor, with this SHA-256, are written."""
-        line = json.dumps({"tensor": name, "sha256": digest}) + "\n"
+        """Note in the journal that all bytes of a tensor, with this BLAKE3, are written."""
+        line = json.dumps({"tensor": name, "blake3": digest}) + "\n"
         try:
             with self._lock, self._journal.open("a", encoding="utf-8") as journal:
                 journal.write(line)
@@ -145,7 +146,7 @@ class Sink:
         if not records or records[0] != {"identity": identity}:
             return None
         self._write_journal(records)
-        return {record["tensor"]: record["sha256"] for record in records[1:]}
+        return {record["tensor"]: record["blake3"] for record in records[1:]}
 
     def _begin(self, identity: str) -> None:
         """Empty the folder, reserve the disk space, and write every shard's header."""
@@ -182,7 +183,7 @@ class Sink:
             self._files[path] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def _digest(self, place: StoredTensor) -> str:
-        digest = hashlib.sha256()
+        digest = blake3()
         descriptor = self._files[place.file]
         for start in range(0, place.spec.nbytes, _CHUNK):
             count = min(_CHUNK, place.spec.nbytes - start)

@@ -46,6 +46,8 @@ def guard(
     Stage 1 of RAIN-Merging, with the slow model as the anchor and any merge as the step; biases of
     guarded modules are the slow model's, and the head is guarded too. First order only: inputs
     of a module move with the modules before it. Packed expert tensors count as the rest.
+    The more samples, the more directions are taken from the merge: with more of them than a small
+    model has channels nothing is left of the step (`laconic inspect` tells the share that is).
     """
     if stats is None:
         raise LaconicError("guard: needs statistics 'think_inputs'; run `laconic calibrate`")
@@ -59,9 +61,25 @@ def guard(
             f"guard: think inputs of {stats.think_inputs.shape[1]} channels for a tensor of shape "
             f"{tuple(merged.shape)}; the statistics are of another model"
         )
-    rows = torch.nn.functional.normalize(stats.think_inputs.double(), dim=1)
+    rows = _unit_rows(stats.think_inputs)
     gram = rows @ rows.T + ridge * torch.eye(len(rows), dtype=torch.float64)
     step = merged - slow
     # (in, rows) and (rows, in): the projector itself would be in x in
     back: Tensor = torch.linalg.solve(gram, rows).float()
     return slow + step - (step @ rows.T.float()) @ back
+
+
+def share_left(inputs: Tensor, ridge: float) -> float:
+    """Return the share of a module's input directions that stay with the merge, 0 to 1.
+
+    inputs: (rows, in).
+    """
+    rows = _unit_rows(inputs)
+    short = rows if len(rows) <= rows.shape[1] else rows.T
+    energy = torch.linalg.eigvalsh(short @ short.T).clamp(min=0)
+    taken: float = (energy / (energy + ridge)).sum().item()
+    return 1 - taken / max(rows.shape[1], 1)
+
+
+def _unit_rows(inputs: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(inputs.double(), dim=1)

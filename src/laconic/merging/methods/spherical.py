@@ -48,22 +48,21 @@ def slerp(experts: Tensor, survey: Tensor, *, weight: Weight = 0.5) -> Tensor:
 def multislerp(
     experts: Tensor, survey: Tensor, *, weights: tuple[Scale, ...] | None = None
 ) -> Tensor:
-    """Average directions in the plane that touches the sphere at their mean.
+    """Average the parents' directions and, apart from them, their norms.
 
-    u_i = theta_i / |theta_i|; x = sum_i w_i u_i, normalised; v = sum_i w_i (u_i - <u_i, x> x);
-    theta* = (sum_i w_i |theta_i|) (cos|v| x + sin|v| v / |v|)
+    u_i = theta_i / |theta_i|; x = sum_i w_i u_i, normalised; theta* = (sum_i w_i |theta_i|) x
 
     experts: (n, *shape) float32, each tensor one vector. Returns (*shape).
     weights: w, one per parent, normalised to sum to one; none: equal.
-    For parents a few degrees apart this is their average of norms and directions. Where the
-    directions cancel it is the straight average.
+    The method as told steps from x along v = sum_i w_i (u_i - <u_i, x> x), but that is 0 for every
+    input, since x is the direction of sum_i w_i u_i. For parents a few degrees apart this is close
+    to their average; where the directions cancel it is the straight average.
     """
     sphere = _Sphere(survey, weights)
     mean = sphere.mean()
     if mean is None:
         return weighted_sum(experts, sphere.weights_given)
-    tangent = sphere.tangent(mean, scaled=False)
-    return weighted_sum(experts, sphere.coefficients(sphere.walk(mean, tangent)))
+    return weighted_sum(experts, sphere.coefficients(mean))
 
 
 @method(source="Karcher 1977; of models: arXiv:2603.04972", survey=_survey)
@@ -91,7 +90,7 @@ def karcher(
     if point is None:
         return weighted_sum(experts, sphere.weights_given)
     for _ in range(iters):
-        tangent = sphere.tangent(point, scaled=True)
+        tangent = sphere.tangent(point)
         point = sphere.walk(point, tangent)
         if sphere.norm(tangent) < 1e-9:
             break
@@ -122,14 +121,14 @@ class _Sphere:
         norm = self.norm(self._weights)
         return self._weights / norm if norm > _PARALLEL else None
 
-    def tangent(self, point: Tensor, *, scaled: bool) -> Tensor:
-        """Mean of the parents' directions seen from `point`; scaled: each as long as its angle."""
+    def tangent(self, point: Tensor) -> Tensor:
+        """Log: the mean of the ways from `point` to the parents, each as long as its angle."""
         cosine = (self._cosines @ point).clamp(-1, 1)
         sine = (1 - cosine**2).clamp(min=0).sqrt()
         far = sine > _PARALLEL
         angle = torch.atan2(sine, cosine)
         factor = torch.where(far, angle / sine.clamp(min=_PARALLEL), torch.ones_like(sine))
-        pull = self._weights * (factor if scaled else 1.0)
+        pull = self._weights * factor
         return pull - (pull * cosine).sum() * point
 
     def walk(self, point: Tensor, tangent: Tensor) -> Tensor:

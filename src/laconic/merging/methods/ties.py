@@ -5,12 +5,17 @@ from __future__ import annotations
 from torch import Tensor
 
 from laconic.merging.blocks import ZeroSign, agreeing_mean, elect_sign, trim_smallest
+from laconic.merging.bracket import BracketSurvey
 from laconic.merging.knobs import Scale, Share
-from laconic.merging.survey import Scope, Trimming, TrimRule, TrimSurvey, survey_tensor
+from laconic.merging.survey import Scope, Survey, Trimming, TrimRule, TrimSurvey, survey_tensor
 from laconic.registry import method
 
 
-def _survey(*, trim: float, rule: TrimRule, zero_sign: ZeroSign, **_: object) -> TrimSurvey:
+def _survey(
+    *, trim: float, scope: Scope, rule: TrimRule, zero_sign: ZeroSign, **_: object
+) -> Survey:
+    if scope == "tensor" and zero_sign == "plus":
+        return BracketSurvey(trim, rule)
     return TrimSurvey(trim, rule, zero_sign)
 
 
@@ -44,7 +49,7 @@ def ties(
     With one task vector election and mean are inert: theta* = theta_0 + alpha trim(delta).
     """
     if survey is None:
-        found = _survey(trim=trim, rule=rule, zero_sign=zero_sign)
+        found = _survey(trim=trim, scope=scope, rule=rule, zero_sign=zero_sign)
         survey = survey_tensor(found, base, experts)
     kept = trim_smallest(experts - base, survey.cut)
     merged = kept[0] if len(kept) == 1 else agreeing_mean(kept, elect_sign(kept, survey.zero_sign))

@@ -1,0 +1,141 @@
+"""The c-th smallest magnitude of a tensor in one pass and a sample: exact, or counted after all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from laconic.merging.blocks import Cut
+from laconic.merging.survey import Place, Trimming, TrimRule, TrimSurvey
+
+SAMPLED_BLOCKS = 16
+"""One block in so many is sampled; all of them when the tensor has fewer."""
+SAMPLE_STRIDE = 16
+"""One entry in so many of a sampled block."""
+MARGIN = 0.01
+"""Half the width of the bracket, as a share of the entries."""
+
+Magnitudes = np.ndarray[tuple[int], np.dtype[np.float32]]
+
+
+class BracketSurvey:
+    """Find what `TrimSurvey` finds for one tensor, reading it about once instead of twice or more.
+
+    A sample says between which magnitudes the c-th smallest should lie. One pass then counts what
+    is below and keeps what is inside; the c-th smallest is selected from that. When the sample
+    misled, the counting passes of `TrimSurvey` follow, so that the result is exact in any case.
+    """
+
+    def __init__(self, trim: float, rule: TrimRule = "ge") -> None:
+        self._trim, self._rule = trim, rule
+        self._vectors: list[_Bracket] = []
+        self._sampling = True
+        self._counting: TrimSurvey | None = None
+
+    def wants(self, place: Place, block: int) -> bool:
+        """Whether this pass needs the block of `block` entries at `place`."""
+        if self._trim == 0:
+            return False
+        return not self._sampling or place.start // block % SAMPLED_BLOCKS == 0
+
+    def see(self, base: Tensor, experts: Tensor, place: Place) -> None:
+        """Take in one block: base (m,), experts (n, m), float32."""
+        if self._counting:
+            self._counting.see(base, experts, place)
+            return
+        if not self._vectors:
+            self._vectors = [_Bracket() for _ in experts]
+        for bracket, expert in zip(self._vectors, experts, strict=True):
+            if self._sampling:
+                shared = base[::SAMPLE_STRIDE] if len(base) == len(expert) else base
+                bracket.sample.append((expert[::SAMPLE_STRIDE] - shared).abs_().numpy())
+            else:
+                bracket.collect((expert - base).abs_().numpy(), place)
+
+    def turn(self) -> bool:
+        """End a pass over all blocks; True when another one is needed."""
+        if self._counting:
+            return self._counting.turn()
+        if self._sampling:
+            self._sampling = False
+            for bracket in self._vectors:
+                bracket.open(self._trim)
+            return bool(self._vectors)
+        if not all(bracket.close(self._trim) for bracket in self._vectors):
+            self._counting = TrimSurvey(self._trim, self._rule)
+        return self._counting is not None
+
+    def result(self, place: Place) -> Trimming:
+        """Return the trimming of the block at `place`."""
+        if self._counting:
+            return self._counting.result(place)
+        exact = self._rule == "exact"
+        return Trimming(
+            Cut(
+                tuple(bracket.threshold for bracket in self._vectors),
+                tuple(bracket.ties_dropped(place) if exact else 0 for bracket in self._vectors),
+            )
+            if self._vectors
+            else None
+        )
+
+
+@dataclass
+class _Bracket:
+    """The search for one task vector's c-th smallest magnitude."""
+
+    sample: list[Any] = field(default_factory=list)
+    threshold: float = 0.0
+    _low: float = 0.0
+    _high: float = float("inf")
+    _below: int = 0
+    _total: int = 0
+    _inside: dict[Place, Magnitudes] = field(default_factory=dict)
+    _dropped: dict[Place, int] = field(default_factory=dict)
+
+    def open(self, trim: float) -> None:
+        """Choose the bracket from the sample; everything when the sample is small."""
+        sample = np.concatenate(self.sample)
+        self.sample.clear()
+        ranks = [round((trim + side * MARGIN) * len(sample)) for side in (-1, 1)]
+        if len(sample) >= 1 / MARGIN:
+            ordered = np.partition(sample, [min(max(r, 0), len(sample) - 1) for r in ranks])
+            self._low = float(ordered[ranks[0]]) if ranks[0] > 0 else 0.0
+            self._high = float(ordered[ranks[1]]) if ranks[1] < len(sample) else float("inf")
+
+    def collect(self, magnitudes: Magnitudes, place: Place) -> None:
+        above = magnitudes >= self._low
+        self._total += len(magnitudes)
+        self._below += len(magnitudes) - int(np.count_nonzero(above))
+        above &= magnitudes <= self._high
+        self._inside[place] = magnitudes[above]
+
+    def close(self, trim: float) -> bool:
+        """Select the threshold; False when it does not lie inside the bracket."""
+        drop = int(self._total * trim)
+        if not drop:
+            return True
+        inside = np.concatenate(list(self._inside.values()))
+        rank = drop - self._below
+        if not 1 <= rank <= len(inside):
+            return False
+        threshold = np.partition(inside, rank - 1)[rank - 1]
+        self.threshold = float(threshold)
+        self._drop_ties(rank - int(np.count_nonzero(inside < threshold)))
+        self._inside.clear()
+        return True
+
+    def _drop_ties(self, quota: int) -> None:
+        """Share the tied entries that go among the blocks, the first ones in index order."""
+        places = sorted(self._inside)
+        tied = [int(np.count_nonzero(self._inside[p] == self.threshold)) for p in places]
+        before = accumulate(tied, initial=0)
+        for place, count, earlier in zip(places, tied, before, strict=False):
+            self._dropped[place] = min(max(quota - earlier, 0), count)
+
+    def ties_dropped(self, place: Place) -> int:
+        return self._dropped.get(place, 0)
