@@ -33,13 +33,14 @@ def page() -> str:
 def section(method: Method) -> str:
     """Return a method's section: knobs with their types and defaults, then its docstring."""
     rows = [f"| `{knob.name}` | `{knob.type}` | `{knob.default}` |" for knob in method.knobs]
-    table = "\n".join(["| knob | type | default |", "|---|---|---|", *rows]) if rows else "No knobs."
+    table = "\n".join(["| knob | type | default |", "|---|---|---|", *rows])
+    knobs = table.replace(" | None", " \\| None") if rows else "No knobs."
     text = inspect.getdoc(method.function)
     needs = ", ".join(f"`{name}`" for name in method.inputs)
     lines = [
         f"### {method.name}",
         f"{method.source}. Takes {needs}.",
-        table.replace(" | None", " \\| None"),
+        knobs,
         f"```text\n{text}\n```",
     ]
     return "\n\n".join(lines) + "\n"

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from laconic.merging.engine import merge
     from laconic.plan import make_plan
     from laconic.recipe import load_recipe, parse_recipe
+    from laconic.statistics.calibrate import calibrate
+    from laconic.statistics.inspection import inspect
 
 _VERBS = {
     "LaconicError": "laconic.errors",
+    "calibrate": "laconic.statistics.calibrate",
     "compare": "laconic.grade.comparisons",
     "doctor": "laconic.diagnosis.doctor",
     "evaluate": "laconic.grade.evaluation",
+    "inspect": "laconic.statistics.inspection",
     "load_recipe": "laconic.recipe",
     "make_plan": "laconic.plan",
     "merge": "laconic.merging.engine",
@@ -32,9 +36,11 @@ _VERBS = {
 
 __all__ = [
     "LaconicError",
+    "calibrate",
     "compare",
     "doctor",
     "evaluate",
+    "inspect",
     "load_recipe",
     "make_plan",
     "merge",

@@ -14,12 +14,12 @@ from blake3 import blake3
 
 from laconic.errors import LaconicError
 
-READ_BYTES = 8 * 1024 * 1024
+READ_BYTES = 1 << 20
 LIBRARIES = ("laconic", "torch", "transformers", "safetensors", "numpy")
 
 
 def digest_file(path: str | Path) -> str:
-    """Return the BLAKE3 of a file in hexadecimal, reading 8 MB at a time."""
+    """Return the BLAKE3 of a file in hexadecimal, reading 1 MiB at a time."""
     try:
         return digest_range(Path(path), 0, Path(path).stat().st_size)
     except OSError as error:
@@ -32,15 +32,16 @@ def digest_range(path: Path, offset: int, length: int) -> str:
     Raises LaconicError when the file ends before that, OSError when it cannot be read.
     """
     digest = blake3()
-    with path.open("rb") as file:
+    buffer = memoryview(bytearray(READ_BYTES))
+    with path.open("rb", buffering=0) as file:
         file.seek(offset)
         left = length
         while left:
-            block = file.read(min(READ_BYTES, left))
-            if not block:
+            count = file.readinto(buffer[:left])
+            if not count:
                 raise LaconicError(f"{path}: ends {left} bytes early; was it changed while read?")
-            digest.update(block)
-            left -= len(block)
+            digest.update(buffer[:count])
+            left -= count
     return digest.hexdigest()
 
 

@@ -133,9 +133,9 @@ def smoke(
         runner = TransformersRunner(parent, device=device, dtype=dtype)
         answers = _answers(runner, samples, sampling)
         theirs[name] = [_failed(one) for one in answers]
-        usual = _mean(_score(runner, s, one) for s, one in zip(samples, answers, strict=True))
+        usual = _mean(runner.score(s, one.text) for s, one in zip(samples, answers, strict=True))
         for row, sample, one in zip(likelihood, samples, own, strict=True):
-            row[name] = _score(runner, sample, one) - usual
+            row[name] = runner.score(sample, one.text) - usual
         del runner
     for failed, row in zip(failures, likelihood, strict=True):
         # Unlikely for one parent only is what a response in the other parent's manner is.
@@ -186,10 +186,6 @@ def _failed(one: Completion) -> list[str]:
         "loop": find_loop(one.token_ids or ()) is not None,
     }
     return [name for name, failed in found.items() if failed]
-
-
-def _score(runner: TransformersRunner, sample: Sample, one: Completion) -> float:
-    return runner.score(sample, one.text)
 
 
 def _mean(values: Iterator[float]) -> float:

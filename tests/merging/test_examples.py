@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, tensor
 
 from laconic.merging.apply import Context, Link, TensorInfo, apply, run_chain
+from laconic.merging.blocks import trim_smallest
+from laconic.merging.bracket import BracketSurvey
 from laconic.merging.draws import Draws
 from laconic.merging.survey import Place, TrimSurvey
 from laconic.registry import get_method
@@ -180,3 +182,35 @@ def test_draws_differ_by_tensor_and_by_expert() -> None:
     assert not torch.equal(first, second)
     assert not torch.equal(first[0], first[1])
     assert abs(first.mean().item() - 0.5) < 0.03
+
+
+@pytest.mark.parametrize("rule", ["ge", "exact"])
+@pytest.mark.parametrize("trim", [0.0, 0.003, 0.2, 0.5, 0.8, 0.999, 1.0])
+@pytest.mark.parametrize("kind", ["random", "tied", "sorted", "constant"])
+def test_the_bracket_finds_what_counting_finds(kind: str, trim: float, rule: str) -> None:
+    """`sorted` misleads the sample of every sixteenth block, so that counting must take over."""
+    values = torch.randn(2, 60_000, generator=torch.Generator().manual_seed(4)) * 0.003
+    values = {
+        "random": values,
+        "tied": (values * 3000).round() / 3000,
+        "sorted": values.sort().values,
+        "constant": torch.full_like(values, 0.5),
+    }[kind]
+    base = torch.zeros(1)
+    bracket, counting = BracketSurvey(trim, rule), TrimSurvey(trim, rule)  # type: ignore[arg-type]
+    starts = range(0, 60_000, 1000)
+    again = True
+    while again:
+        for start in starts:
+            if bracket.wants(Place(0, start), 1000):
+                bracket.see(base, values[:, start : start + 1000], Place(0, start))
+        again = bracket.turn()
+    again = True
+    while again:
+        for start in starts:
+            counting.see(base, values[:, start : start + 1000], Place(0, start))
+        again = counting.turn()
+    for start in starts:
+        block = values[:, start : start + 1000]
+        found = trim_smallest(block, bracket.result(Place(0, start)).cut)
+        assert torch.equal(found, trim_smallest(block, counting.result(Place(0, start)).cut))

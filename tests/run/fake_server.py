@@ -27,7 +27,7 @@ class FakeServer(ThreadingHTTPServer):
         card: dict[str, Any] | None = None,
         extra_prompt_tokens: int = 0,
         ignore_limit: bool = False,
-        lists: bool = True,
+        lists: bool | None = True,
         model: str = "m",
         port: int = 0,
     ) -> None:
@@ -73,7 +73,9 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        if self.path == "/v1/models" and not self.server.lists:
+        if self.path == "/v1/models" and self.server.lists is None:
+            self._send(200, ["m"])
+        elif self.path == "/v1/models" and not self.server.lists:
             self._send(500, {"detail": "no models"})
         elif self.path == "/v1/models":
             self._send(200, {"data": [{"id": self.server.model} | self.server.card]})

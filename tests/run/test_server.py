@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from laconic.errors import LaconicError
 from laconic.run.completion import Completion
@@ -20,8 +21,9 @@ from laconic.run.sample import Message, Sample
 from laconic.run.sampling import Sampling
 from laconic.run.server import ServerRunner, seed_of
 from laconic.run.transformers import TransformersRunner
+from laconic.run.wire import Address
 from run.fake_server import FakeServer, serving
-from run.tiny import samples
+from run.tiny import samples, tokenizer
 
 QUICKLY = Patience(retries=3, first=0.01, longest=0.02)
 GREEDY = Sampling(max_tokens=100)
@@ -166,6 +168,56 @@ def test_kind_of_server_is_found_out() -> None:
 def test_server_that_cannot_list_its_models_can_be_used() -> None:
     with serving(card=None, lists=False) as server:
         assert runner(server, dialect="auto").identity(ASKED[0]).context_window is None
+
+
+def test_list_of_models_in_another_form() -> None:
+    with (
+        serving(lists=None) as server,
+        pytest.raises(LaconicError, match="not a JSON object"),
+    ):
+        runner(server, dialect="auto").identity(ASKED[0])
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("localhost:8000", "http://localhost:8000"),
+        ("http://h:1/v1/", "http://h:1"),
+        ("https://h/models/v1", "https://h/models"),
+        ("http://[::1]:5", "http://[::1]:5"),
+    ],
+)
+def test_urls(url: str, expected: str) -> None:
+    assert str(Address.parse(url)) == expected
+
+
+def test_end_token_left_on_the_text_is_taken_off(checkpoint: Path) -> None:
+    with serving(extra_prompt_tokens=-3) as server:  # three of the six characters are words
+        served = runner(server, tokenizer=checkpoint)
+        (found,) = served.generate([Sample("a", text=">dne<1")], GREEDY)
+    assert found.text == "1"
+
+
+def test_token_that_the_server_will_add_is_left_to_it(tmp_path: Path) -> None:
+    words = tokenizer()
+    words._tokenizer.post_processor = TemplateProcessing(
+        single="<turn> $A", special_tokens=[("<turn>", 1)]
+    )
+    words.save_pretrained(tmp_path)
+    chat = Sample("chat", (Message("user", "1+2="),))
+    with serving() as server, pytest.raises(LaconicError, match="as 6;"):
+        list(runner(server, tokenizer=tmp_path).generate([chat], GREEDY))
+    assert server.bodies[0]["prompt"] == "1+2=<turn>"
+
+
+def test_think_tag_that_the_server_would_drop_is_refused(tmp_path: Path) -> None:
+    words = tokenizer()
+    words.add_special_tokens({"additional_special_tokens": ["</think>"]})
+    words.save_pretrained(tmp_path)
+    with serving() as server:
+        with pytest.raises(LaconicError, match="</think> is one in model 'm'; use vLLM"):
+            list(runner(server, tokenizer=tmp_path).generate(samples(1), GREEDY))
+        assert list(runner(server, tokenizer=tmp_path, dialect="vllm").generate(samples(1), GREEDY))
 
 
 def test_without_a_tokenizer_the_server_renders_the_chat() -> None:

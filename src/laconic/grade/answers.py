@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 
-from laconic.grade.equality import Comparison, Undecided
+from laconic.grade.equality import Comparison, UndecidedError
 from laconic.grade.extraction import MATHS, Extracted, extract
 from laconic.grade.latex import LONGEST, tidy, too_large
 from laconic.grade.shapes import shape
 
-__all__ = ["Extracted", "extract", "find_answer", "is_correct", "read_gold", "same"]
+__all__ = ["Extracted", "extract", "find_answer", "is_correct", "judge", "read_gold", "same"]
 
 VERSION = "1"
 """Raised whenever a verdict may change; recorded with every run."""
@@ -25,13 +25,18 @@ def is_correct(gold: str, text: str) -> bool | None:
     A response that gives no answer is wrong (False). None is for a failure of grading itself: an
     empty gold answer, or a comparison that took more time or memory than it may.
     """
+    return judge(gold, text)[0]
+
+
+def judge(gold: str, text: str) -> tuple[bool | None, Extracted]:
+    """Grade one response, and say which answer was found in it and where."""
     expected = read_gold(gold)
-    if not tidy(expected[:1000]):
-        return None
-    answer = find_answer(expected, text).answer
+    found = find_answer(expected, text)
+    if not tidy(expected[:LONGEST]):
+        return None, found
     if len(text) < LONGEST and tidy(text) == tidy(expected):
-        return True
-    return False if answer is None else same(expected, answer)
+        return True, found
+    return False if found.answer is None else same(expected, found.answer), found
 
 
 def find_answer(gold: str, text: str) -> Extracted:
@@ -44,7 +49,7 @@ def same(gold: str, answer: str) -> bool | None:
     """Whether an answer equals the gold one; None when that could not be decided in time."""
     try:
         return Comparison().same(gold, answer)
-    except Undecided:
+    except UndecidedError:
         return None
 
 
@@ -54,5 +59,5 @@ def read_gold(gold: str) -> str:
         return extract(gold, several=True).answer or gold
     formulas = MATHS.findall(gold)
     if len(formulas) == 1 and re.search(r"\bis\s*[:=]?\s*\$[^$]+\$\s*\.?$", gold):
-        return next(part for part in formulas[0] if part)
+        return str(next(part for part in formulas[0] if part))
     return gold

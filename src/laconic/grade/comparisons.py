@@ -27,7 +27,7 @@ from laconic.grade.metrics import (
 
 Interval = tuple[float, float]
 
-MUST_AGREE = ("tasks", "questions", "sampling", "tokenizer")
+MUST_AGREE = ("protocol", "tasks", "questions", "sampling", "tokenizer")
 """Settings without which two runs measure different things."""
 EXPLAINS_QUESTIONS = ("limit", "subset_seed")
 WORTH_NOTING = ("context_window", "dtype", "first_prompt")
@@ -160,8 +160,8 @@ def _check(base: _Run, run: _Run, force: bool) -> list[str]:
     if refused and not force:
         raise LaconicError(
             f"runs '{base.name}' ({base.folder}) and '{run.name}' ({run.folder}) cannot be "
-            f"compared: {'; '.join(refused)}; evaluate both with the same tasks, sampling and "
-            "tokenizer"
+            f"compared: {'; '.join(refused)}; evaluate both with the same protocol, tasks, "
+            "sampling and tokenizer"
         )
     differing = refused + _differing(base, run, WORTH_NOTING)
     return [f"'{base.name}' and '{run.name}' differ in {difference}" for difference in differing]

@@ -19,27 +19,12 @@ LARGEST_POWER = 10_000
 POWER = re.compile(r"(\d+)\s*(?:\^|\*\*)\s*(?:\{\s*(\d+)\s*\}|(\d+))")
 PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 FUNCTIONS = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "log",
-        "exp",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "sqrt",
-        "max",
-        "min",
-    ]
+    re.split(" ", "sin cos tan cot sec csc log exp arcsin arccos arctan sqrt max min")
 )
 NUMBER_WORDS = {
     word: Number(Fraction(value), exact=True)
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve".split()
+        re.split(" ", "zero one two three four five six seven eight nine ten eleven twelve")
     )
 }
 NOT_LETTERS = re.compile(r"\\(?:text|begin|end)\s*\{[^{}]*\}|_\s*(?:\{[^{}]*\}|\\?\w)|\\[A-Za-z]+")
@@ -47,7 +32,7 @@ BASE = re.compile(r"(?<![A-Za-z}])\d_\s*\{?\s*\d")
 RELATION = re.compile(r"\\(?:le|ge|cup|cap|in)(?![A-Za-z])|[<>]")
 
 
-class Undecided(Exception):
+class UndecidedError(Exception):
     """Two answers could not be compared within the limits of time and memory."""
 
 
@@ -61,7 +46,7 @@ class Comparison:
         self._deadline = time.monotonic() + self.seconds
 
     def same(self, gold: str, answer: str) -> bool:
-        """Whether an answer is the gold one. Raises Undecided when time does not suffice."""
+        """Whether an answer is the gold one. Raises UndecidedError when time does not suffice."""
         if joined(gold) == joined(answer):
             return True
         if too_large(gold) or too_large(answer):
@@ -168,7 +153,7 @@ class Comparison:
         rest = self._deadline - time.monotonic()
         verdict = symbolically_equal(gold, answer, rest) if rest > 0 else None
         if verdict is None:
-            raise Undecided
+            raise UndecidedError
         return verdict
 
 

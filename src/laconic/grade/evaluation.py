@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from tqdm import tqdm
 
 from laconic.errors import LaconicError
 from laconic.grade.bootstrap import COVERAGE, DRAWS, SEED
+from laconic.grade.details import details
 from laconic.grade.folder import RunFolder, digest
 from laconic.grade.grades import Asked, Grade, grade
-from laconic.grade.metrics import Measures, measure_groups
-from laconic.grade.tasks import Task, load_task, subset
+from laconic.grade.judge import WORKERS
+from laconic.grade.metrics import Measures, grouped, measure_groups
+from laconic.grade.protocols import Protocol, cut_at, get_protocol
+from laconic.grade.tasks import Question, Task, load_task, subset
 from laconic.records import Journal, write_json, write_records
 from laconic.run.runner import Identity, Key, Runner
 from laconic.run.sample import Sample
@@ -31,6 +35,7 @@ class RunSummary:
     method: str | None
     folder: Path
     measures: tuple[Measures, ...]
+    details: tuple[dict[str, Any], ...] = ()
 
     @property
     def overall(self) -> Measures:
@@ -44,6 +49,7 @@ class RunSummary:
             "method": self.method,
             "bootstrap": {"draws": DRAWS, "seed": SEED, "coverage": COVERAGE, "unit": "question"},
             "measures": [measures.to_dict() for measures in self.measures],
+            "details": list(self.details),
         }
 
 
@@ -53,6 +59,7 @@ def evaluate(
     *,
     out: str | Path,
     split: str = "test",
+    protocol: str | None = None,
     sampling: Sampling | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -68,22 +75,24 @@ def evaluate(
 
     model: local folder or Hub id (with a `runner`, only a name). tasks: names, .jsonl paths or
     Tasks. out: the run folder. limit: questions per task, each level in proportion, chosen by
-    `seed`. name, method: labels for tables (default: the model's last path part, none).
+    `seed`. protocol: how questions are put, by name; its sampling holds unless `sampling` is
+    given. name, method: labels for tables (default: the model's last path part, none).
 
     Run again on the same folder, it goes on where it was stopped: no finished response is
     generated twice. Raises LaconicError for bad input, or for a folder that holds a run with other
     settings, naming what differs.
     """
-    sampling = sampling or Sampling()
+    way = None if protocol is None else get_protocol(protocol)
+    sampling = sampling or (way.sampling if way else Sampling())
     loaded = _load_tasks(tasks, split, limit, seed)
     label = name or Path(str(model)).name
-    samples = [task.sample(question) for task in loaded for question in task.questions]
+    samples = [_sample(way, task, question) for task in loaded for question in task.questions]
     runner = runner or _open_runner(model, device=device, dtype=dtype, batch_size=batch_size)
-    asked = _asked(loaded)
+    asked = _asked(loaded, samples)
     identity = runner.identity(samples[0])
     folder = RunFolder(Path(out))
     folder.begin(
-        _settings(loaded, asked, sampling, identity, limit, seed),
+        _settings(loaded, asked, sampling, identity, limit, seed, protocol),
         _facts(label, method, identity),
         asked,
     )
@@ -99,11 +108,29 @@ def grade_run(folder: str | Path) -> RunSummary:
     """
     run = RunFolder(Path(folder))
     record = run.read_run()
-    grades = _grade_all(run, draws=record["settings"]["sampling"]["n"])
+    settings = record["settings"]
+    named = settings.get("protocol")
+    stops = get_protocol(named).stop if named else ()
+    grades = _grade_all(run, settings["sampling"]["n"], stops)
     write_records(run.grades, [one.to_record() for one in grades])
-    summary = RunSummary(record["name"], record["method"], run.path, measure_groups(grades))
+    summary = RunSummary(
+        record["name"], record["method"], run.path, measure_groups(grades), _details(grades)
+    )
     write_json(run.summary, summary.to_dict())
     return summary
+
+
+def _details(grades: Sequence[Grade]) -> tuple[dict[str, Any], ...]:
+    groups = grouped(grades)
+    subjects = sorted({(one.task, one.subject) for one in grades if one.subject is not None})
+    found = [
+        {"task": g.task, "level": g.level, "subject": None} | details(members)
+        for g, members in groups.items()
+    ]
+    for task, subject in subjects:
+        members = [one for one in grades if (one.task, one.subject) == (task, subject)]
+        found.append({"task": task, "level": None, "subject": subject} | details(members))
+    return tuple(found)
 
 
 def _load_tasks(
@@ -136,23 +163,26 @@ def _open_runner(model: str | Path, **options: Any) -> Runner:
     return TransformersRunner(model, **options)
 
 
-def _asked(tasks: Iterable[Task]) -> list[Asked]:
-    asked = []
-    for task in tasks:
-        for question in task.questions:
-            sample = task.sample(question)
-            prompt = "\n".join(message.content for message in sample.messages)
-            asked.append(
-                Asked(
-                    sample.id,
-                    task.name,
-                    prompt,
-                    question.answer,
-                    question.level,
-                    question.subject,
-                )
-            )
-    return asked
+def _sample(protocol: Protocol | None, task: Task, question: Question) -> Sample:
+    sample = task.sample(question)
+    if protocol is None:
+        return sample
+    return protocol.sample(sample.id, question.question, question.level)
+
+
+def _asked(tasks: Iterable[Task], samples: Iterable[Sample]) -> list[Asked]:
+    questions = [(task, question) for task in tasks for question in task.questions]
+    return [
+        Asked(
+            sample.id,
+            task.name,
+            sample.text or "\n".join(message.content for message in sample.messages),
+            question.answer,
+            question.level,
+            question.subject,
+        )
+        for (task, question), sample in zip(questions, samples, strict=True)
+    ]
 
 
 def _settings(
@@ -162,10 +192,12 @@ def _settings(
     identity: Identity,
     limit: int | None,
     seed: int,
+    protocol: str | None,
 ) -> dict[str, Any]:
     """What decides the completions: a run goes on only under the same."""
     return {
         "tasks": {task.name: task.split for task in tasks},
+        **({} if protocol is None else {"protocol": protocol}),
         "limit": limit,
         "subset_seed": None if limit is None else seed,
         "questions": digest([question.to_record() for question in asked]),
@@ -231,9 +263,12 @@ def _append_all(
         bar.update()
 
 
-def _grade_all(run: RunFolder, draws: int) -> list[Grade]:
+def _grade_all(run: RunFolder, draws: int, stops: tuple[str, ...]) -> list[Grade]:
     """Every completion graded, in the order of the questions and draws."""
-    by_key = {completion.key: completion for completion in run.read_completions()}
+    by_key = {
+        completion.key: replace(completion, text=cut_at(completion.text, stops))
+        for completion in run.read_completions()
+    }
     asked = run.read_questions()
     missing = [(a.id, draw) for a in asked for draw in range(draws) if (a.id, draw) not in by_key]
     if missing:
@@ -242,4 +277,6 @@ def _grade_all(run: RunFolder, draws: int) -> list[Grade]:
             f"responses are missing, first '{missing[0][0]}'; give the same `laconic eval` command "
             "again, and it goes on where it stopped"
         )
-    return [grade(a, by_key[a.id, draw]) for a in asked for draw in range(draws)]
+    pairs = [(a, by_key[a.id, draw]) for a in asked for draw in range(draws)]
+    with ThreadPoolExecutor(WORKERS) as pool:  # threads wait for the processes that compare
+        return list(pool.map(lambda pair: grade(*pair), pairs))

@@ -12,9 +12,9 @@ THINK, THINK_END = "<think>", "</think>"
 TURN_END = re.compile(
     r"<\|(?:im_start|im_end|endoftext|eot_id|end_of_text)\|>|<｜end▁of▁sentence｜>"
 )
-BRACES = re.compile(r"\\f?boxe?d?\s*\{|\\[{}]|[{}]")
+BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|[{}]")
 BARE_BOX = re.compile(r"\\boxed\s+(-?[\w.]+)")
-BETWEEN_BOXES = re.compile(
+BETWEEN = re.compile(
     r"(?:\\[()\[\],;:!]|\\q?quad|\\text\s*\{[^{}]*\}|[\s$,;.&]|\band\b|\bor\b|[a-zA-Z]\w*(?:_\{?\w+\}?)?\s*=)*"
 )
 MARKER = re.compile(
@@ -25,8 +25,8 @@ FINAL_MARKER = re.compile(r"final\s+answer\s+is\b[*_]*\s*:?", re.IGNORECASE)
 SENTENCE_END = re.compile(r"\.\s*(?:I hope|$)|[.!?]\s+(?=[A-Z])|\n\s*\n")
 HOPE = re.compile(r"\bI hope (?:it|this|that)\b.*", re.DOTALL)
 MATHS = re.compile(
-    r"\$\$(?P<a>(?:[^$]|\$(?!\$))+?)\$\$|(?<!\\)\\\[(?P<b>.+?)(?<!\\)\\\]"
-    r"|(?<![\\])\$(?!\$)(?P<c>(?:\\\$|[^$])+?)(?<!\\)\$|(?<!\\)\\\((?P<d>.+?)(?<!\\)\\\)",
+    r"\$\$(?P<a>(?:[^$]|\$(?!\$)){1,2000}?)\$\$|(?<!\\)\\\[(?P<b>.{1,2000}?)(?<!\\)\\\]"
+    r"|(?<![\\])\$(?!\$)(?P<c>(?:\\\$|[^$]){1,2000}?)(?<!\\)\$|(?<!\\)\\\((?P<d>.{1,2000}?)(?<!\\)\\\)",
     re.DOTALL,
 )
 NUMBER = re.compile(
@@ -34,34 +34,14 @@ NUMBER = re.compile(
     r"|(?<![\w.])[-−+]?\.\d+"
 )
 WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
-KNOWN_WORDS = frozenset(
-    [
-        "sqrt",
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "log",
-        "ln",
-        "exp",
-        "pi",
-        "inf",
-        "oo",
-        "mod",
-        "percent",
-        "percentage",
-        "pct",
-        "and",
-        "or",
-        "min",
-        "max",
-    ]
+KNOWN_WORDS = re.compile(
+    r"sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|inf|oo|mod|percent|percentage|pct|and|or|min|max",
+    re.IGNORECASE,
 )
-FEW_WORDS = 3
+FEW_WORDS = 2
 """A response, or what follows "answer is", of so few words is the answer, whatever it says."""
 LONGEST_BARE = 200
+LONGEST_GAP = 80
 LONGEST_TAIL = 20_000
 """In characters: expressions and markers are looked for in the end of a response only."""
 
@@ -78,9 +58,10 @@ def extract(text: str, *, several: bool = False) -> Extracted:
     r"""Find the answer of a response.
 
     In this order: the last balanced \boxed{...} after the last </think>, unless "the final answer
-    is" comes after it; what follows the last "answer is" there; the last box anywhere; the last expression or number after the last
-    </think>. A response that opens <think> and never closes it has no part after it; one without
-    either tag is all answer. several: join neighbouring boxes or expressions into a list.
+    is" comes after it; what follows the last "answer is" there; the last box anywhere; the last
+    expression or number after the last </think>. A response that opens <think> and never closes it
+    has no part after it; one without either tag is all answer. several: join neighbouring boxes or
+    expressions into a list.
     """
     head, tail = _parts(text)
     end = tail[-LONGEST_TAIL:]
@@ -113,7 +94,7 @@ def _last_boxes(text: str, several: bool) -> str | None:
     found = [text[last[1] : last[2]].strip()]
     if several:
         for box in reversed(boxes[:-1]):
-            if not BETWEEN_BOXES.fullmatch(text, box[2] + 1, last[0]):
+            if not _joins(text, box[2] + 1, last[0]):
                 break
             found.insert(0, text[box[1] : box[2]].strip())
             last = box
@@ -162,13 +143,14 @@ def _from_tail(text: str, several: bool) -> Extracted:
     """The whole text or its last line if that is a formula, else its last formula or number."""
     text = HOPE.sub("", text).strip()
     lines = text.splitlines()
-    if 0 < len(text.split()) <= FEW_WORDS and not MATHS.search(text):
+    if 0 < len(text.split()) <= FEW_WORDS and "\n" not in text and not MATHS.search(text):
         return Extracted(text, "expression")
     for candidate in (text, lines[-1].strip() if lines else ""):
         if is_bare(candidate):
             return Extracted(candidate, "expression")
-    formulas = [found for found in MATHS.finditer(text) if _inside(found)]
-    numbers = [found for found in NUMBER.finditer(text) if not _within(found, formulas)]
+    formulas = [*MATHS.finditer(text)]
+    outside = MATHS.sub(lambda found: " " * len(found.group()), text)
+    numbers = [*NUMBER.finditer(outside)]
     if formulas and (not numbers or numbers[-1].start() < formulas[-1].start()):
         return Extracted(_joined(text, formulas, several), "expression")
     return Extracted(numbers[-1].group(), "last number") if numbers else Extracted(None, "none")
@@ -181,7 +163,7 @@ def is_bare(text: str) -> bool:
     if not re.search(r"\w", text) or re.search(r"\.\s+\S|\n\s*\n", text):
         return False
     plain = re.sub(r"\\(?:text|mathrm|mbox|begin|end)\s*\{[^{}]*\}", "", text)
-    return all(word.group().lower() in KNOWN_WORDS for word in WORD.finditer(plain))
+    return all(KNOWN_WORDS.fullmatch(word) for word in WORD.findall(plain))
 
 
 def _joined(text: str, formulas: list[re.Match[str]], several: bool) -> str:
@@ -189,16 +171,17 @@ def _joined(text: str, formulas: list[re.Match[str]], several: bool) -> str:
     found = [_inside(last)]
     if several:
         for formula in reversed(formulas[:-1]):
-            if not BETWEEN_BOXES.fullmatch(text, formula.end(), last.start()):
+            if not _joins(text, formula.end(), last.start()):
                 break
             found.insert(0, _inside(formula))
             last = formula
     return ", ".join(found)
 
 
+def _joins(text: str, start: int, end: int) -> bool:
+    """Whether what stands between two answers only joins them into a list."""
+    return end - start <= LONGEST_GAP and BETWEEN.fullmatch(text, start, end) is not None
+
+
 def _inside(formula: re.Match[str]) -> str:
     return next(part for part in formula.groups() if part is not None).strip()
-
-
-def _within(number: re.Match[str], formulas: list[re.Match[str]]) -> bool:
-    return any(formula.start() <= number.start() < formula.end() for formula in formulas)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from laconic.grade.answers import extract, is_correct
-from laconic.grade.reflection import count_reflections
+from laconic.grade.answers import judge
+from laconic.grade.extraction import THINK_END
+from laconic.grade.reflection import count_paper_reflections, count_reflections
+from laconic.grade.thinking import ThinkState, think_state, think_tokens
 from laconic.records import Record
 from laconic.run.completion import Completion
+from laconic.run.loops import find_loop
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Grade:
-    """One completion judged. correct is None where grading failed: never counted as wrong."""
+    """One completion judged. correct is None where grading failed: never counted as wrong.
+
+    source: where the answer was found. think_tokens: of `tokens`, those of the thought. boxed:
+    whether the part after the thought has a box. loop: whether it ends in a loop; None when the
+    runner kept no token ids. reflections: counted as whole words; paper_reflections: as the
+    paper's script counts them.
+    """
 
     id: str
     draw: int
@@ -41,6 +50,12 @@ class Grade:
     tokens: int
     cut: bool
     reflections: int
+    subject: str | None = None
+    paper_reflections: int = 0
+    think: ThinkState = "none"
+    think_tokens: int = 0
+    boxed: bool = True
+    loop: bool | None = None
 
     def to_record(self) -> dict[str, Any]:
         """This grade as a JSON object."""
@@ -49,16 +64,23 @@ class Grade:
 
 def grade(asked: Asked, completion: Completion) -> Grade:
     """Judge one completion of a question."""
-    found = extract(completion.text)
+    correct, found = judge(asked.answer, completion.text)
+    ids = completion.token_ids
     return Grade(
         id=completion.id,
         draw=completion.draw,
         task=asked.task,
         level=asked.level,
-        correct=is_correct(asked.answer, completion.text),
+        correct=correct,
         answer=found.answer,
         source=found.source,
         tokens=completion.tokens,
         cut=completion.stop == "length",
         reflections=count_reflections(completion.text),
+        subject=asked.subject,
+        paper_reflections=count_paper_reflections(completion.text),
+        think=think_state(completion.text),
+        think_tokens=think_tokens(completion),
+        boxed=r"\boxed" in completion.text.rpartition(THINK_END)[2],
+        loop=None if ids is None else find_loop(ids) is not None,
     )

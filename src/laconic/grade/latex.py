@@ -46,7 +46,7 @@ REWRITES = tuple(
     (re.compile(pattern), new)
     for pattern, new in (
         (
-            r"\\(?:displaystyle|textstyle|limits|nolimits|hfill|par|hspace\{[^{}]*\})(?![A-Za-z])",
+            r"\\(?:displaystyle|textstyle|limits|nolimits|hfill|par)(?![A-Za-z])|\\[hv]space\*?\s*\{[^{}]*\}",
             " ",
         ),
         (r"\\boxed(?![A-Za-z])|\\fbox(?![A-Za-z])", ""),

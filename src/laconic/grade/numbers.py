@@ -90,15 +90,14 @@ def _built(parts: dict[str, str | None]) -> Number | None:
     if abs(power) > LARGEST_EXPONENT:
         return None
     top, bottom = parts.get("top") or "1", parts.get("bottom")
-    value = _cyclic(top, parts["cycle"]) if parts.get("cycle") else _decimal(top)
+    cycle = parts.get("cycle")
+    value = _cyclic(top, cycle) if cycle else _decimal(top)
     if bottom is not None and (divisor := _decimal(bottom)) == 0:
         return None
     value = value / divisor if bottom is not None else value * Fraction(10) ** power
     value += int(parts.get("whole") or 0)
     written = top + (bottom or "")
-    exact = not (parts.get("power") or parts.get("bare")) and (
-        "." not in written or bool(parts.get("cycle"))
-    )
+    exact = not (parts.get("power") or parts.get("bare")) and ("." not in written or bool(cycle))
     return Number(-value if parts["sign"] == "-" else value, exact, bool(parts["percent"]))
 
 

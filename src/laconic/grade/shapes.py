@@ -28,7 +28,7 @@ ARGUMENT = re.compile(r"(?<=[A-Za-z}'])\s*\((?:[^()]|\([^()]*\))*\)")
 SUBSCRIPT = re.compile(r"_\s*(?:\{[^{}]*\}|\\?\w)|\^\s*\{\s*(?:-1|\\prime)\s*\}|'")
 NAME = re.compile(
     r"(?:\\frac\s*\{\s*\\?[A-Za-z]+\s*\}\s*\{\s*\\?[A-Za-z ]+\}|\\text\s*\{[^{}]*\}"
-    r"|\\[A-Za-z]+(?:\s*\{[A-Za-z]+\})?|[A-Za-z]|[|:(),\s])+"
+    r"|\\(?!text|frac)[A-Za-z]+(?![A-Za-z])(?:\s*\{[A-Za-z]+\})?|[A-Za-z]|[|:(),\s])+"
 )
 VALUE = re.compile(r"\\(?:sqrt|pi|infty|log|ln|exp|sin|cos|tan|cot|arc[a-z]+|lim)(?![A-Za-z])")
 PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
@@ -93,9 +93,9 @@ def is_name(text: str) -> bool:
     plain = SUBSCRIPT.sub("", ARGUMENT.sub("", SUBSCRIPT.sub("", text))).strip()
     if not plain or not re.search(r"[A-Za-z]", plain):
         return False
-    return NAME.fullmatch(plain) is not None and not (
-        VALUE.search(plain) and not _has_letters(text)
-    )
+    if VALUE.search(plain) and not _has_letters(text):
+        return False
+    return NAME.fullmatch(plain) is not None
 
 
 def _stripped(text: str) -> str:

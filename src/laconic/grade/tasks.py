@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from laconic.errors import LaconicError, unknown
+from laconic.grade import protocols
+from laconic.grade.benchmarks import BENCHMARKS, Benchmark
 from laconic.records import Record, read_records
 from laconic.run.sample import Message, Sample
 
@@ -52,16 +54,20 @@ def load_task(
 
     A line of the file is an object with `question` and `answer`, and optionally `id`, `level`,
     `subject`. `limit` keeps that many questions, each level in proportion, chosen by `seed`.
+    A published benchmark is its name, or `gsm8k=PATH.jsonl` for a file in its published layout.
     Raises LaconicError for an unknown task or split, a missing field, an empty data set, or a
     limit below 1.
     """
     path = Path(name)
-    if path.suffix == ".jsonl" or path.exists():
+    benchmark, _, given = str(name).partition("=")
+    if benchmark in BENCHMARKS:
+        task = _benchmark(BENCHMARKS[benchmark], split, Path(given) if given else None)
+    elif path.suffix == ".jsonl" or path.exists():
         task = _from_file(path)
     elif str(name) in TASKS:
         task = TASKS[str(name)](split)
     else:
-        error = unknown("task", str(name), TASKS)
+        error = unknown("task", str(name), (*TASKS, *BENCHMARKS))
         raise LaconicError(f"{error}, or the path of a .jsonl file with `question` and `answer`")
     return task if limit is None else replace(task, questions=subset(task.questions, limit, seed))
 
@@ -105,6 +111,37 @@ def _arithmetic(split: str) -> Task:
 
 TASKS: dict[str, Callable[[str], Task]] = {"arithmetic": _arithmetic}
 """The built-in tasks: from a split's name to the task."""
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """A line of the list of tasks. questions: how many; None for the splits of a built-in one."""
+
+    name: str
+    questions: int | None
+    source: str
+    licence: str
+
+
+def tasks() -> list[TaskInfo]:
+    """Every task that has a name, with its source and licence."""
+    own = TaskInfo("arithmetic", None, "laconic's own, bundled", "Apache-2.0")
+    return [own, *(TaskInfo(b.name, b.rows, b.source, b.licence) for b in BENCHMARKS.values())]
+
+
+def _benchmark(benchmark: Benchmark, split: str, path: Path | None) -> Task:
+    if split != "test":
+        raise unknown(f"split of task '{benchmark.name}'", split, ("test",))
+    rows = benchmark.read(path or benchmark.find())
+    questions = tuple(Question(**row) for row in rows)
+    return Task(
+        benchmark.name,
+        split,
+        questions,
+        benchmark.source,
+        benchmark.licence,
+        protocols.INSTRUCTION,
+    )
 
 
 def _from_file(path: Path) -> Task:

@@ -7,96 +7,23 @@ import re
 from laconic.grade.latex import WRAPPED_TEXT
 from laconic.grade.numbers import read_number
 
+LONGEST = 120
+"""In characters, of a unit."""
 POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
-MARKED = re.compile(rf"(?P<unit>(?:\s*[/*]?\s*(?:\\cdot)?\s*\\text\s*\{{[^{{}}]*\}}{POWER})+)\s*$")
-NAMES = [
-    "mm",
-    "cm",
-    "dm",
-    "km",
-    "nm",
-    "ft",
-    "feet",
-    "foot",
-    "inch",
-    "inches",
-    "in",
-    "yd",
-    "yard",
-    "mile",
-    "mph",
-    "kmh",
-    "kph",
-    "kg",
-    "mg",
-    "lb",
-    "lbs",
-    "pound",
-    "oz",
-    "meter",
-    "metre",
-    "centimeter",
-    "centimetre",
-    "millimeter",
-    "kilometer",
-    "kilometre",
-    "gram",
-    "kilogram",
-    "liter",
-    "litre",
-    "gallon",
-    "quart",
-    "pint",
-    "cup",
-    "second",
-    "sec",
-    "minute",
-    "min",
-    "hour",
-    "hr",
-    "day",
-    "week",
-    "month",
-    "year",
-    "yr",
-    "dollar",
-    "cent",
-    "buck",
-    "degree",
-    "deg",
-    "radian",
-    "rad",
-    "unit",
-    "square",
-    "sq",
-    "cubic",
-    "cu",
-    "hz",
-    "khz",
-    "mhz",
-    "ev",
-    "kev",
-    "mev",
-    "joule",
-    "watt",
-    "newton",
-    "volt",
-    "mole",
-    "mol",
-    "kcal",
-    "cal",
-    "ohm",
-    "erg",
-    "pc",
-]
+MARKED = re.compile(rf"(?P<unit>(?:\s*(?:(?:[/*]|\\cdot)\s*)?\\text\s*\{{[^{{}}]*\}}{POWER})+)\s*$")
+NAMES = (
+    "mm|cm|dm|km|nm|ft|feet|foot|inch|inches|in|yd|yard|mile|mph|kmh|kph|kg|mg|lb|lbs|pound|oz"
+    "|(?:centi|milli|kilo)?met(?:er|re)|(?:milli|kilo)?gram|lit(?:er|re)|gallon|quart|pint|cup"
+    "|second|sec|minute|min|hour|hr|day|week|month|year|yr|dollar|cent|buck|degree|deg|radian|rad"
+    "|unit|square|sq|cubic|cu|k?hz|mhz|[km]?ev|joule|watt|newton|volt|mole|mol|k?cal|ohm|erg|pc"
+)
 SPELT = re.compile(
-    rf"(?<=[\d}}) ])\s*(?P<unit>(?:(?:{'|'.join(NAMES)})(?:s|es)?\b{POWER}\s*/?\s*)+)$",
-    re.IGNORECASE,
+    rf"(?<=[\d}}) ])\s*(?P<unit>(?:(?:{NAMES})(?:s|es)?\b{POWER}\s*(?:/\s*)?)+)$", re.IGNORECASE
 )
 LETTER = re.compile(r"(?<=[\d}])\s*(?P<unit>[msghLJNWVK])$")
 BEHIND = re.compile(r"(?P<number>[^A-Za-z]*[\d}%])\s+(?P<unit>[A-Za-z]{3,}(?:[ -][A-Za-z]+)*)")
 OPERATORS = frozenset(
-    ["and", "or", "mod", "choose", "times", "sin", "cos", "tan", "log", "exp", "where", "for"]
+    ("and", "or", "mod", "choose", "times", "sin", "cos", "tan", "log", "exp", "where", "for")
 )
 SIZES = {
     name: size
@@ -138,7 +65,8 @@ def without_unit(text: str, *, letters: bool = False) -> tuple[str, str]:
     a single letter behind a number, such as the `m` of `5m`, which might as well be a variable.
     """
     for pattern in (MARKED, SPELT):
-        if (found := pattern.search(text)) and text[: found.start()].strip():
+        near = max(0, len(text) - LONGEST)
+        if (found := pattern.search(text, near)) and text[: found.start()].strip():
             return text[: found.start()].strip(), found["unit"].strip()
     behind = BEHIND.fullmatch(text)
     if behind and not OPERATORS & set(behind["unit"].lower().split()):

@@ -73,15 +73,14 @@ class BracketSurvey:
         """Return the trimming of the block at `place`."""
         if self._counting:
             return self._counting.result(place)
-        exact = self._rule == "exact"
-        return Trimming(
-            Cut(
-                tuple(bracket.threshold for bracket in self._vectors),
-                tuple(bracket.ties_dropped(place) if exact else 0 for bracket in self._vectors),
-            )
-            if self._vectors
-            else None
-        )
+        if not self._vectors:
+            return Trimming(None)
+        if self._rule == "exact":
+            cuts = [bracket.cut(place) for bracket in self._vectors]
+        else:
+            cuts = [(bracket.threshold, 0) for bracket in self._vectors]
+        thresholds, ties = zip(*cuts, strict=True)
+        return Trimming(Cut(thresholds, ties))
 
 
 @dataclass
@@ -95,7 +94,7 @@ class _Bracket:
     _below: int = 0
     _total: int = 0
     _inside: dict[Place, Magnitudes] = field(default_factory=dict)
-    _dropped: dict[Place, int] = field(default_factory=dict)
+    _ties: dict[Place, tuple[int, int]] = field(default_factory=dict)
 
     def open(self, trim: float) -> None:
         """Choose the bracket from the sample; everything when the sample is small."""
@@ -135,7 +134,11 @@ class _Bracket:
         tied = [int(np.count_nonzero(self._inside[p] == self.threshold)) for p in places]
         before = accumulate(tied, initial=0)
         for place, count, earlier in zip(places, tied, before, strict=False):
-            self._dropped[place] = min(max(quota - earlier, 0), count)
+            self._ties[place] = count, min(max(quota - earlier, 0), count)
 
-    def ties_dropped(self, place: Place) -> int:
-        return self._dropped.get(place, 0)
+    def cut(self, place: Place) -> tuple[float, int]:
+        """Return the block's threshold and how many of the entries equal to it go."""
+        tied, dropped = self._ties.get(place, (0, 0))
+        if dropped and dropped == tied:  # all go, as with the next larger threshold
+            return float(np.nextafter(np.float32(self.threshold), np.float32("inf"))), 0
+        return self.threshold, dropped

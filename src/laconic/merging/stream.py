@@ -15,7 +15,7 @@ from laconic.plan import Input, Step
 from laconic.tensors.header import ITEM_BYTES
 from laconic.tensors.source import Reader
 
-BLOCK = 1 << 18  # entries: 1 MiB of float32, so that a block's buffers stay in the cache
+BLOCK = 1 << 19  # entries: 2 MiB of float32; smaller blocks cost calls, larger ones cache misses
 HELD = 1 << 24  # entries: 64 MiB of float32 per thread for steps that are read several times
 TORCH_DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,

@@ -154,13 +154,12 @@ def mean_log_probability(model: Any, ids: Sequence[int], start: int) -> float:
         use_cache=False,
         logits_to_keep=kept,
     ).logits[0, :-1]
-    picked = [
-        rows.float().log_softmax(-1).gather(-1, own[:, None]).sum()
-        for rows, own in zip(
-            logits.split(LOG_PROBABILITY_ROWS), targets.split(LOG_PROBABILITY_ROWS), strict=True
-        )
-    ]
-    return float(torch.stack(picked).sum() / len(targets))
+    total = 0.0
+    for first in range(0, len(targets), LOG_PROBABILITY_ROWS):
+        rows = slice(first, first + LOG_PROBABILITY_ROWS)
+        likely = logits[rows].float().log_softmax(-1)
+        total += float(likely.gather(-1, targets[rows, None]).sum())
+    return total / len(targets)
 
 
 def left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

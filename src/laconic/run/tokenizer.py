@@ -59,7 +59,8 @@ class Tokenizer:
     @property
     def special(self) -> frozenset[str]:
         """The words that `skip_special_tokens` drops from a decoded text."""
-        return frozenset(self._words.all_special_tokens)
+        added = self._words.added_tokens_decoder.values()
+        return frozenset(self._words.all_special_tokens) | {w.content for w in added if w.special}
 
     @property
     def digest(self) -> str:
@@ -85,7 +86,7 @@ class Tokenizer:
 
     def ids(self, text: str, *, special: bool = True) -> tuple[int, ...]:
         """The ids of a text, with the special tokens that the tokenizer adds unless `special`."""
-        return tuple(self._words(text, add_special_tokens=special).input_ids)
+        return tuple(self._words(text, add_special_tokens=special, verbose=False).input_ids)
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of ids. Special tokens are kept: </think> is one in some models."""

@@ -119,11 +119,7 @@ def _body(reply: http.client.HTTPResponse, deadline: float) -> bytes:
         chunks.append(chunk)
         if time.monotonic() > deadline:
             raise TimeoutError
-    data = b"".join(chunks)
-    length = reply.getheader("Content-Length")
-    if length is not None and length.isdigit() and len(data) < int(length):
-        raise http.client.IncompleteRead(data, int(length) - len(data))
-    return data
+    return b"".join(chunks)
 
 
 def _read(reply: http.client.HTTPResponse, data: bytes) -> dict[str, Any]:

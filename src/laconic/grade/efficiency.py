@@ -1,0 +1,72 @@
+"""Accuracy and length in one number, and what a change of length is, whichever way it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from laconic.grade.grades import Grade
+
+AES_WEIGHTS = (1.0, 3.0, 5.0)
+"""Of shortening, of accuracy won and of accuracy lost (O1-Pruner, arXiv:2501.12570)."""
+
+
+@dataclass(frozen=True)
+class LengthChange:
+    """A relative change of mean length over several sets, taken two ways (-0.5: half as long).
+
+    mean_of_ratios: the mean over sets of their own change, as the paper's tables have it.
+    ratio_of_means: the change of the mean of the sets' mean lengths.
+    """
+
+    mean_of_ratios: float
+    ratio_of_means: float
+
+
+def length_change(ours: Mapping[str, float], theirs: Mapping[str, float]) -> LengthChange:
+    """The change between mean lengths per set. Raises ValueError for different sets."""
+    if ours.keys() != theirs.keys() or not ours:
+        raise ValueError(f"different sets: {sorted(ours)} and {sorted(theirs)}")
+    ratios = [ours[name] / theirs[name] for name in ours]
+    return LengthChange(
+        sum(ratios) / len(ratios) - 1, sum(ours.values()) / sum(theirs.values()) - 1
+    )
+
+
+def accuracy_efficiency(
+    accuracy: float,
+    reference_accuracy: float,
+    tokens_change: float,
+    weights: tuple[float, float, float] = AES_WEIGHTS,
+) -> float:
+    """AES: shortening, plus accuracy won or minus accuracy lost, each with its weight.
+
+    tokens_change: relative, -0.5 for half as long. Print the weights beside it: papers differ.
+    """
+    short, won, lost = weights
+    gain = (accuracy - reference_accuracy) / reference_accuracy
+    return -short * tokens_change + (won * gain if gain >= 0 else lost * gain)
+
+
+def tokens_per_correct(grades: Sequence[Grade]) -> float | None:
+    """All tokens divided by the number of right responses; None when none is right."""
+    right = sum(one.correct is True for one in grades)
+    return sum(one.tokens for one in grades) / right if right else None
+
+
+def under_budget(grades: Sequence[Grade], budget: int) -> float | None:
+    """The share right among the graded when only responses of at most `budget` tokens count.
+
+    A longer response would have been cut before its answer: it counts as wrong.
+    """
+    graded = [one for one in grades if one.correct is not None]
+    right = sum(one.correct is True and one.tokens <= budget for one in graded)
+    return right / len(graded) if graded else None
+
+
+def budget_curve(grades: Sequence[Grade], points: int = 24) -> list[dict[str, Any]]:
+    """Accuracy under budgets that double from 32 tokens up to the longest response."""
+    longest = max(one.tokens for one in grades)
+    budgets = [32 * 2**n for n in range(points) if 32 * 2 ** (n - 1) < longest]
+    return [{"tokens": b, "accuracy": under_budget(grades, b)} for b in budgets or [longest]]
