@@ -166,7 +166,13 @@ def test_ctrl_c_is_exit_code_130_and_loses_nothing(tmp_path: Path) -> None:
     quick, slow = pair(tmp_path)
     merge: list[Any] = ["merge", "--method", "ties", "--quick", quick, "--slow", slow]
     command = [sys.executable, "-c", INTERRUPTED, *map(str, merge), str(tmp_path / "out")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # a shell that runs the tests in the background makes its children ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert process.stdout is not None
     process.stdout.readline()
     time.sleep(0.5)

@@ -5,7 +5,7 @@ The public verbs are imported when first used, so that `import laconic` is cheap
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _VERBS = {
     "inspect": "laconic.statistics.inspection",
     "load_recipe": "laconic.recipe",
     "make_plan": "laconic.plan",
+    "make_runner": "laconic.run.engines",
     "merge": "laconic.merging.engine",
     "parse_recipe": "laconic.recipe",
     "verify": "laconic.checkpoint.manifest",
@@ -51,6 +52,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib import metadata  # takes longer than the rest of this file
+
         return metadata.version("laconic")
     if name in _VERBS:
         return getattr(import_module(_VERBS[name]), name)

@@ -6,8 +6,11 @@ stdout carries data, stderr progress and messages. Heavy imports stand inside th
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,15 +126,25 @@ def methods(name: str | None, as_json: bool) -> None:
 
 @app.command("eval")
 @click.argument("model")
-@click.option("--tasks", required=True, help="Task names or .jsonl files, separated by commas.")
+@click.option("--tasks", required=True, help="Names, NAME=FILE.jsonl or files, joined by commas.")
 @click.option("--out", required=True, help="The run folder; the same command goes on with it.")
 @click.option("--split", default="test", show_default=True)
 @click.option("--limit", type=int, help="Questions per task, each level in proportion.")
-@click.option("--max-tokens", type=int, default=4096, show_default=True, help="Per response.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy.")
-@click.option("--top-p", type=float, default=1.0, show_default=True)
-@click.option("--top-k", type=int, default=0, show_default=True, help="0 is off.")
-@click.option("--n", type=int, default=1, show_default=True, help="Responses per question.")
+@click.option("--protocol", help="How questions are put and answers sampled, by name.")
+@click.option("--data", help="Folder with the benchmarks' files; else they come from the Hub.")
+@click.option("--engine", default="transformers", show_default=True, help="Or server, or vllm.")
+@click.option("--url", help="Of an OpenAI-compatible server, with --engine server.")
+@click.option("--tokenizer", help="Folder or Hub id of the model's tokenizer (server, vllm).")
+@click.option("--concurrency", type=int, help="Most requests under way at once (server, vllm).")
+@click.option("--vllm-command", "command", help="The vllm program, when it is not on PATH.")
+@click.option("--tensor-parallel", type=int, help="GPUs that share each layer (vllm).")
+@click.option("--max-model-len", type=int, help="The context window (vllm).")
+@click.option("--vllm-args", help="Passed to `vllm serve` as they are, in one string.")
+@click.option("--max-tokens", type=int, help="Per response; 4096 unless the protocol says.")
+@click.option("--temperature", type=float, help="0, the default, is greedy.")
+@click.option("--top-p", type=float)
+@click.option("--top-k", type=int, help="0 is off.")
+@click.option("--n", type=int, help="Responses per question.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", help="cpu, cuda, cuda:1 ...")
 @click.option("--dtype", help="float32, bfloat16 or float16.")
@@ -144,37 +157,131 @@ def evaluate(
     out: str,
     split: str,
     limit: int | None,
-    max_tokens: int,
-    temperature: float,
-    top_p: float,
-    top_k: int,
-    n: int,
+    protocol: str | None,
+    data: str | None,
+    engine: str,
+    url: str | None,
+    tokenizer: str | None,
+    concurrency: int | None,
+    command: str | None,
+    tensor_parallel: int | None,
+    max_model_len: int | None,
+    vllm_args: str | None,
     seed: int,
     device: str | None,
     dtype: str | None,
     batch_size: int | None,
     name: str | None,
     as_json: bool,
+    **sampling: Any,
 ) -> None:
     """Measure the accuracy and the response length of MODEL on tasks."""
     from laconic.grade.evaluation import evaluate as run
+    from laconic.grade.protocols import get_protocol
+    from laconic.grade.tasks import load_task
     from laconic.report.tables import write_summary
+    from laconic.run.engines import make_runner
     from laconic.run.sampling import Sampling
 
-    summary = run(
+    if data:
+        os.environ["LACONIC_DATA"] = data
+    given = {knob: value for knob, value in sampling.items() if value is not None}
+    usual = get_protocol(protocol).sampling if protocol else Sampling()
+    names = [task.strip() for task in tasks.split(",")]
+    for task in names:
+        load_task(task, split, limit=limit, seed=seed)  # a wrong name, before a model is opened
+    runner = make_runner(
+        engine,
         model,
-        [task.strip() for task in tasks.split(",")],
-        out=out,
-        split=split,
-        sampling=Sampling(max_tokens, temperature, top_p, top_k, n, seed),
-        limit=limit,
-        seed=seed,
+        url=url,
+        tokenizer=tokenizer,
+        concurrency=concurrency,
+        command=command,
+        tensor_parallel=tensor_parallel,
+        max_model_len=max_model_len,
+        arguments=shlex.split(vllm_args) if vllm_args else None,
         device=device,
         dtype=dtype,
         batch_size=batch_size,
-        name=name,
     )
+    try:
+        summary = run(
+            model,
+            names,
+            out=out,
+            split=split,
+            protocol=protocol,
+            sampling=replace(usual, **given, seed=seed),
+            limit=limit,
+            seed=seed,
+            runner=runner,
+            name=name,
+        )
+    finally:
+        getattr(runner, "close", lambda: None)()
     write_summary(summary, "json" if as_json else "terminal")
+
+
+@app.command()
+@JSON
+def tasks(as_json: bool) -> None:
+    """List the tasks with their source and licence."""
+    from laconic.grade.tasks import tasks as known
+
+    found = known()
+    if as_json:
+        _print([asdict(task) for task in found])
+    else:
+        _print(
+            "\n".join(
+                f"{t.name:<16}{t.questions or '-':>6}  {t.source} ({t.licence})" for t in found
+            )
+        )
+
+
+@app.command()
+@click.argument("run")
+@click.option("--export", "exported", help="Write lm-eval's sample files into this folder too.")
+@JSON
+def regrade(run: str, exported: str | None, as_json: bool) -> None:
+    """Grade RUN's stored responses again, without generating."""
+    from laconic.grade.evaluation import grade_run
+    from laconic.report.export import export
+    from laconic.report.tables import write_summary
+
+    write_summary(grade_run(run), "json" if as_json else "terminal")
+    if exported:
+        export(run, exported)
+
+
+@app.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--out", required=True, help="The page, one HTML file.")
+@click.option("--against", help="The reference run, as a rule the slow parent's.")
+def report(runs: tuple[str, ...], out: str, against: str | None) -> None:
+    """Write one self-contained HTML page about run folders."""
+    from laconic.report.page import report as run
+
+    _print(str(run(runs, out, against=against)))
+
+
+@app.command()
+@click.argument("model")
+@click.option("--quick", help="The System-1 parent, to compare with.")
+@click.option("--slow", help="The System-2 parent, to compare with.")
+@click.option("--task", help="Take ten questions of this task.")
+@click.option("--max-tokens", type=int, default=1024, show_default=True)
+@click.option("--device", help="cpu, cuda, cuda:1 ...")
+@click.option("--dtype", help="float32, bfloat16 or float16.")
+@JSON
+def smoke(model: str, quick: str | None, slow: str | None, as_json: bool, **options: Any) -> int:
+    """Check a merge in a minute: ten prompts, tags, stops, loops, noise, against its parents."""
+    from laconic.smoke import smoke as run
+
+    parents = {role: path for role, path in (("quick", quick), ("slow", slow)) if path}
+    found = run(model, parents, **options)
+    _print(found.to_dict() if as_json else "\n".join(found.lines()))
+    return 0 if found.ok else 2
 
 
 @app.command()

@@ -80,8 +80,6 @@ def _close(gold: Number, expected: Fraction, got: Fraction, exact: bool) -> bool
         return True
     if gold.exact and (exact or expected.denominator == 1):
         return False
-    if (expected > 0) != (got > 0):
-        return False
     return abs(got - expected) < TOLERANCE * abs(expected)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from laconic.merging.blocks import ZeroSign, agreeing_mean, elect_sign, trim_smallest
@@ -54,4 +53,4 @@ def ties(
         survey = survey_tensor(found, base, experts)
     kept = trim_smallest(experts - base, survey.cut)
     merged = kept[0] if len(kept) == 1 else agreeing_mean(kept, elect_sign(kept, survey.zero_sign))
-    return torch.add(base, merged, alpha=alpha)
+    return merged.mul_(alpha).add_(base)
