@@ -25,7 +25,7 @@ from laconic.merging.survey import survey_tensor
 from laconic.tensors.source import Reader, Source, open_source
 
 METHODS = ("linear", "task_arithmetic", "ties")
-TRIM = 0.8
+TRIM = 0.75
 
 
 def steps_apart(first: Tensor, second: Tensor) -> Tensor:
