@@ -1,0 +1,50 @@
+"""The command line: a table of commands, each a public function plus argument parsing.
+
+stdout carries data, stderr progress and messages. Heavy imports stand inside the commands.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from laconic.cli import making, measuring
+from laconic.errors import LaconicError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="laconic")
+def app() -> None:
+    """Make reasoning models think in fewer words by merging weights, and measure it."""
+
+
+for _room in (making, measuring):
+    for _command in vars(_room).values():
+        if isinstance(_command, click.Command):
+            app.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit code 0 done, 2 an expected error, 130 interrupted."""
+    try:
+        code = app.main(args=arguments, prog_name="laconic", standalone_mode=False)
+    except LaconicError as error:
+        code = _complain(str(error))
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        code = 0
+    except OSError as error:
+        code = _complain(f"{error.filename or 'input or output'}: {error.strerror}")
+    sys.exit(code or 0)
+
+
+def _complain(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,254 @@
+"""Commands that run models and measure them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import asdict, replace
+from typing import Any
+
+import click
+
+from laconic.cli.options import JSON, show
+
+
+@click.command("eval")
+@click.argument("model")
+@click.option("--tasks", required=True, help="Names, NAME=FILE.jsonl or files, joined by commas.")
+@click.option("--out", required=True, help="The run folder; the same command goes on with it.")
+@click.option("--split", default="test", show_default=True)
+@click.option("--limit", type=int, help="Questions per task, each level in proportion.")
+@click.option("--protocol", help="How questions are put and answers sampled, by name.")
+@click.option("--data", help="Folder with the benchmarks' files; else they come from the Hub.")
+@click.option("--engine", default="transformers", show_default=True, help="Or server, or vllm.")
+@click.option("--url", help="Of an OpenAI-compatible server, with --engine server.")
+@click.option("--tokenizer", help="Folder or Hub id of the model's tokenizer (server, vllm).")
+@click.option("--concurrency", type=int, help="Most requests under way at once (server, vllm).")
+@click.option("--vllm-command", "command", help="The vllm program, when it is not on PATH.")
+@click.option("--tensor-parallel", type=int, help="GPUs that share each layer (vllm).")
+@click.option("--max-model-len", type=int, help="The context window (vllm).")
+@click.option("--vllm-args", help="Passed to `vllm serve` as they are, in one string.")
+@click.option("--max-tokens", type=int, help="Per response; 4096 unless the protocol says.")
+@click.option("--temperature", type=float, help="0, the default, is greedy.")
+@click.option("--top-p", type=float)
+@click.option("--top-k", type=int, help="0 is off.")
+@click.option("--n", type=int, help="Responses per question.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", help="cpu, cuda, cuda:1 ...")
+@click.option("--dtype", help="float32, bfloat16 or float16.")
+@click.option("--batch-size", type=int, help="Most responses in the model at a time.")
+@click.option("--name", help="What the run is called in tables.")
+@JSON
+def evaluate(
+    model: str,
+    tasks: str,
+    out: str,
+    split: str,
+    limit: int | None,
+    protocol: str | None,
+    data: str | None,
+    engine: str,
+    url: str | None,
+    tokenizer: str | None,
+    concurrency: int | None,
+    command: str | None,
+    tensor_parallel: int | None,
+    max_model_len: int | None,
+    vllm_args: str | None,
+    seed: int,
+    device: str | None,
+    dtype: str | None,
+    batch_size: int | None,
+    name: str | None,
+    as_json: bool,
+    **sampling: Any,
+) -> None:
+    """Measure the accuracy and the response length of MODEL on tasks."""
+    from laconic.grade.evaluation import evaluate as run
+    from laconic.grade.protocols import get_protocol
+    from laconic.grade.tasks import load_task
+    from laconic.report.tables import write_summary
+    from laconic.run.engines import make_runner
+    from laconic.run.sampling import Sampling
+
+    if data:
+        os.environ["LACONIC_DATA"] = data
+    given = {knob: value for knob, value in sampling.items() if value is not None}
+    usual = get_protocol(protocol).sampling if protocol else Sampling()
+    names = [task.strip() for task in tasks.split(",")]
+    for task in names:
+        load_task(task, split, limit=limit, seed=seed)  # a wrong name, before a model is opened
+    runner = make_runner(
+        engine,
+        model,
+        url=url,
+        tokenizer=tokenizer,
+        concurrency=concurrency,
+        command=command,
+        tensor_parallel=tensor_parallel,
+        max_model_len=max_model_len,
+        arguments=shlex.split(vllm_args) if vllm_args else None,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+    )
+    try:
+        summary = run(
+            model,
+            names,
+            out=out,
+            split=split,
+            protocol=protocol,
+            sampling=replace(usual, **given, seed=seed),
+            limit=limit,
+            seed=seed,
+            runner=runner,
+            name=name,
+        )
+    finally:
+        getattr(runner, "close", lambda: None)()
+    write_summary(summary, "json" if as_json else "terminal")
+
+
+@click.command()
+@JSON
+def tasks(as_json: bool) -> None:
+    """List the tasks with their source and licence."""
+    from laconic.grade.tasks import tasks as known
+
+    found = known()
+    if as_json:
+        show([asdict(task) for task in found])
+    else:
+        show(
+            "\n".join(
+                f"{t.name:<16}{t.questions or '-':>6}  {t.source} ({t.licence})" for t in found
+            )
+        )
+
+
+@click.command()
+@click.argument("run")
+@click.option("--export", "exported", help="Write lm-eval's sample files into this folder too.")
+@JSON
+def regrade(run: str, exported: str | None, as_json: bool) -> None:
+    """Grade RUN's stored responses again, without generating."""
+    from laconic.grade.evaluation import grade_run
+    from laconic.report.export import export
+    from laconic.report.tables import write_summary
+
+    write_summary(grade_run(run), "json" if as_json else "terminal")
+    if exported:
+        export(run, exported)
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--out", required=True, help="The page, one HTML file.")
+@click.option("--against", help="The reference run, as a rule the slow parent's.")
+def report(runs: tuple[str, ...], out: str, against: str | None) -> None:
+    """Write one self-contained HTML page about run folders."""
+    from laconic.report.page import report as run
+
+    show(str(run(runs, out, against=against)))
+
+
+@click.command()
+@click.argument("model")
+@click.option("--quick", help="The System-1 parent, to compare with.")
+@click.option("--slow", help="The System-2 parent, to compare with.")
+@click.option("--task", help="Take ten questions of this task.")
+@click.option("--max-tokens", type=int, default=1024, show_default=True)
+@click.option("--device", help="cpu, cuda, cuda:1 ...")
+@click.option("--dtype", help="float32, bfloat16 or float16.")
+@JSON
+def smoke(model: str, quick: str | None, slow: str | None, as_json: bool, **options: Any) -> int:
+    """Check a merge in a minute: ten prompts, tags, stops, loops, noise, against its parents."""
+    from laconic.smoke import smoke as run
+
+    parents = {role: path for role, path in (("quick", quick), ("slow", slow)) if path}
+    found = run(model, parents, **options)
+    show(found.to_dict() if as_json else "\n".join(found.lines()))
+    return 0 if found.ok else 2
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--against", help="The reference run, as a rule the slow parent's.")
+@click.option("--groups", is_flag=True, help="A line per task and level too.")
+@click.option("--force", is_flag=True, help="Compare runs that differ in what they asked.")
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["terminal", "markdown"]),
+    default="terminal",
+    show_default=True,
+)
+@JSON
+def compare(
+    runs: tuple[str, ...],
+    against: str | None,
+    groups: bool,
+    force: bool,
+    layout: str,
+    as_json: bool,
+) -> None:
+    """Compare run folders: accuracy and tokens side by side, with paired intervals."""
+    from laconic.grade.comparisons import compare as run
+    from laconic.report.tables import comparison_table, write_comparison, write_table
+
+    found = run(runs, against, force=force)
+    write_comparison(found, "json" if as_json else layout)
+    if groups and not as_json:
+        write_table(comparison_table(found, groups=True), layout)
+
+
+@click.command()
+@click.option("--quick", required=True, help="The System-1 parent: folder or Hub id.")
+@click.option("--slow", required=True, help="The System-2 parent: folder or Hub id.")
+@click.option("--task", default="arithmetic", show_default=True, help="Whose questions are asked.")
+@click.option("--split", default="validation", show_default=True)
+@click.option("--limit", type=int, default=64, show_default=True, help="Questions.")
+@click.option("--step", type=float, default=0.1, show_default=True, help="Of the first sweep.")
+@click.option("--max-tokens", type=int, default=4096, show_default=True, help="Per response.")
+@JSON
+def stages(
+    quick: str,
+    slow: str,
+    task: str,
+    split: str,
+    limit: int,
+    step: float,
+    max_tokens: int,
+    as_json: bool,
+) -> None:
+    """Sweep the interpolation from quick to slow and find where thinking begins and settles."""
+    from laconic.grade.tasks import load_task
+    from laconic.run.sampling import Sampling
+    from laconic.stages import stages as run
+
+    asked = load_task(task, split, limit=limit)
+    samples = [asked.sample(question) for question in asked.questions]
+    sampling = Sampling(max_tokens, 0.6, 0.95, 0, 4)
+    found = run(quick, slow, samples, step=step, sampling=sampling)
+    show(found.to_dict() if as_json else "\n".join(found.lines()))
+
+
+@click.command()
+@click.option("--out", default="demo-out", show_default=True, help="Where everything is left.")
+@click.option("--all", "every", is_flag=True, help="Every method, with a small search for each.")
+@JSON
+def demo(out: str, every: bool, as_json: bool) -> None:
+    """Merge the bundled pair in several ways, measure them all, and print the table."""
+    from laconic.demo.families import EVERY, FAMILIES, NEEDS_MORE_PARENTS
+    from laconic.demo.showcase import demo as run
+    from laconic.report.tables import comparison_table, write_table
+
+    found = run(out, families=EVERY if every else FAMILIES)
+    if as_json:
+        show(found.to_dict())
+        return
+    write_table(comparison_table(found.comparison, methods=False))
+    show("\n".join(found.remarks()))
+    if every:
+        show(f"Not tried, for they need more parents: {', '.join(NEEDS_MORE_PARENTS)}.")
