@@ -8,7 +8,6 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,17 +15,14 @@ from typing import Any
 
 import torch
 from blake3 import blake3
-from torch import Tensor
 from tqdm import tqdm
 
 from laconic.checkpoint.card import write_card
 from laconic.checkpoint.manifest import MANIFEST_FILE, parent_records, read_manifest, write_manifest
 from laconic.checkpoint.sidecars import write_sidecars
 from laconic.errors import LaconicError
-from laconic.merging.apply import Context, Link, TensorInfo, or_zero, run_chain
-from laconic.merging.draws import Draws
-from laconic.merging.stream import BLOCK, TORCH_DTYPES, Block, BlockStream, Wanted
-from laconic.merging.survey import Survey
+from laconic.merging.mixer import Mixer
+from laconic.merging.stream import BLOCK, BlockStream
 from laconic.merging.workers import Workers, workers
 from laconic.plan import Plan, Step, make_plan
 from laconic.provenance import versions
@@ -100,7 +96,8 @@ def merge(
         workers(threads or min(os.cpu_count() or 1, 8)) as pool,
     ):
         resumed = len(sink.digests)
-        run = _Run(plan, sink, BlockStream(reader, block), pool, statistics)
+        mixer = Mixer(plan, BlockStream(reader, block), pool, statistics)
+        run = _Run(plan, sink, mixer, pool)
         parents = run.merge_all(progress)
         _check_unchanged(before, _fingerprints(plan))
         _complete(sink.folder, plan, parents, sink.digests, statistics)
@@ -111,17 +108,8 @@ def merge(
 class _Run:
     """The merging of all tensors of a plan that are not done yet."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        sink: Sink,
-        stream: BlockStream,
-        pool: Workers,
-        statistics: Statistics | None,
-    ) -> None:
-        self._plan, self._sink, self._stream, self._pool = plan, sink, stream, pool
-        self._statistics = statistics
-        self._model_surveys: dict[int, Survey] = {}
+    def __init__(self, plan: Plan, sink: Sink, mixer: Mixer, pool: Workers) -> None:
+        self._plan, self._sink, self._mixer, self._pool = plan, sink, mixer, pool
 
     def merge_all(self, progress: bool) -> dict[str, Any]:
         """Merge them, and return name and file digests of every parent, by role."""
@@ -129,7 +117,7 @@ class _Run:
         # the largest first, so that no worker is left alone with one at the end
         todo.sort(key=lambda step: -step.output.nbytes)
         if todo:
-            self._survey_model()
+            self._mixer.survey_model()
         total = sum(step.output.nbytes for step in todo)
         hidden = None if progress else True
         with tqdm(total=total, unit="B", unit_scale=True, disable=hidden, file=sys.stderr) as bar:
@@ -138,110 +126,17 @@ class _Run:
             self._pool.run([digest, *(partial(self._merge_step, step, bar) for step in todo)])
         return parents
 
-    def _survey_model(self) -> None:
-        """Take, over all tensors, the surveys whose scope is the whole model."""
-        merged = [step for step in self._plan.steps if step.stages]
-        for index, stage in enumerate(merged[0].stages if merged else ()):
-            if stage.knobs.get("scope") == "global":
-                self._model_surveys[index] = survey = _survey(_chain(merged[0])[index])
-                again = True
-                while again:
-                    self._pool.run(partial(self._see_model, s, index, survey) for s in merged)
-                    again = survey.turn()
-
     def _merge_step(self, step: Step, bar: tqdm[Any]) -> None:
-        chain = _chain(step)
-        surveys = self._survey_step(step, chain)
         digest = blake3()
         written = 0
-        for block in self._blocks(step, chain):
-            data = _rounded(step, self._run_block(step, chain, block, surveys))
+        for block in self._mixer.mix(step):
+            raw: Any = block.view(torch.uint8).numpy()
+            data = memoryview(raw)
             self._sink.write(step.output.name, written, data)
             digest.update(data)
             written += len(data)
             bar.update(len(data))
         self._sink.finish(step.output.name, digest.hexdigest())
-
-    def _survey_step(self, step: Step, chain: list[Link]) -> dict[int, Survey]:
-        surveys = dict(self._model_surveys)
-        for index, link in enumerate(chain):
-            if link.method.survey and index not in surveys:
-                survey = _survey(link)
-                again = True
-                while again:
-                    self._see(step, index, survey, surveys)
-                    again = survey.turn()
-                surveys[index] = survey
-        return surveys
-
-    def _see_model(self, step: Step, index: int, survey: Survey) -> None:
-        self._see(step, index, survey, self._survey_step(step, _chain(step)[:index]))
-
-    def _see(self, step: Step, index: int, survey: Survey, before: dict[int, Survey]) -> None:
-        """Show a survey every block, cut as the merge cuts it, as the links before leave it."""
-        chain = _chain(step)
-        for block in self._blocks(step, chain, wanted=getattr(survey, "wants", None)):
-            experts = block.experts
-            if index:
-                sparse = self._run_block(step, chain[:index], block, before)
-                experts = sparse.reshape(len(experts), -1)
-            survey.see(or_zero(block.base), experts, block.place)
-
-    def _run_block(
-        self, step: Step, chain: list[Link], block: Block, surveys: dict[int, Survey]
-    ) -> Tensor:
-        if not chain:
-            return block.experts[0]
-        base, experts = block.base, block.experts
-        if not _pointwise(chain):
-            base = base.view(step.output.shape) if base is not None else None
-            experts = experts.view(len(experts), *step.output.shape)
-        context = self._context(step, block, lambda i: surveys[i].result(block.place))
-        return run_chain(chain, base, experts, context)
-
-    def _blocks(
-        self, step: Step, chain: list[Link], wanted: Wanted | None = None
-    ) -> Iterator[Block]:
-        whole = not _pointwise(chain)
-        again = any(link.method.survey for link in chain)
-        for block in self._stream.blocks(step, whole=whole, again=again, wanted=wanted):
-            self._pool.check()
-            yield block
-
-    def _context(
-        self, step: Step, block: Block, found: Callable[[int], Any] | None = None
-    ) -> Context:
-        name = step.output.name
-        draws = Draws(self._plan.recipe.seed, name, block.place.start)
-        view = self._statistics.view(name) if self._statistics else None
-        return Context(draws, TensorInfo(name, step.output.shape), view, found)
-
-
-def _chain(step: Step) -> list[Link]:
-    return [Link(get_method(stage.method), stage.knobs) for stage in step.stages]
-
-
-def _pointwise(chain: list[Link]) -> bool:
-    return all(link.method.pointwise for link in chain)
-
-
-def _survey(link: Link) -> Survey:
-    if link.method.survey is None:
-        raise TypeError(f"{link.method.name} declares a scope but no survey")
-    survey: Survey = link.method.survey(**link.knobs)
-    return survey
-
-
-def _rounded(step: Step, merged: Tensor) -> memoryview:
-    """Round once to the output dtype; refuse what is not finite. Returns the bytes."""
-    out = merged.to(TORCH_DTYPES[step.output.dtype]).reshape(-1)
-    if not torch.isfinite(out.sum(dtype=torch.float32)) and not torch.isfinite(out).all():
-        raise LaconicError(
-            f"tensor '{step.output.name}': the merge is not finite in {step.output.dtype}; "
-            "a wider output dtype or smaller coefficients may help"
-        )
-    data: Any = out.view(torch.uint8).numpy()
-    return memoryview(data)
 
 
 def _result(plan: Plan, out: Path, began: float, resumed: int) -> MergeResult:
