@@ -1,0 +1,1 @@
+"""Training-based baselines, to measure merges against."""
