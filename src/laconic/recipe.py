@@ -53,9 +53,13 @@ class Stage(_Strict):
 
 
 class About(_Strict):
-    """Where a published recipe comes from and what it gave; no part of the recipe's hash."""
+    """Where a published recipe comes from and what it gave; no part of the recipe's hash.
+
+    protocol: the one its figures were measured under, by name.
+    """
 
     source: str
+    protocol: str | None = None
     published: dict[str, Any] = {}
     note: str = ""
 
