@@ -71,6 +71,30 @@ BENCHMARKS = Path(__file__).parents[3] / "shared" / "reference" / "benchmarks"
         ("2x+4y-3=0", r"y=-\frac{1}{2}x+\frac{3}{4}"),
         ("2i", "(1+i)^2"),
         (r"\ln|x|", r"\frac12\ln(x^2)"),
+        # angles
+        (r"60^\circ", r"\pi/3"),
+        (r"\frac{\pi}{3}", "60 degrees"),
+        ("-π/4", "-45°"),
+        # units of several parts
+        (r"12 \mathrm{~m}/\mathrm{s}", "12"),
+        ("9.8", r"9.8 \mathrm{~m}/\mathrm{s}^{2}"),
+        (r"12 \mathrm{~m}/\mathrm{s}", r"12\text{ m/s}"),
+        # ends that no number reaches
+        (r"[-\infty,5)", r"(-\infty,5)"),
+        (r"(5,\infty)", r"(5,\infty]"),
+        (r"(-\infty,0]\cup[1,\infty)", r"[1,\infty]\cup[-\infty,0]"),
+        # who is an integer
+        (r"\frac{\pi}{2}+k\pi", r"$\frac{\pi}{2}+k\pi$, where $k$ is an integer"),
+        (r"2n\pi, n\in\mathbb{Z}", r"2n\pi"),
+        (r"2n\pi \text{ for any integer } n", r"2n\pi"),
+        (r"k\pi \text{ where } k \text{ is an integer}", r"k\pi, k \in \mathbb{Z}"),
+        # choices
+        ("B", "b"),
+        (r"\text{(C)}", "(c)"),
+        # the real line
+        (r"\mathbb{R}", r"(-\infty,\infty)"),
+        (r"(-\infty, \infty)", r"x\in\mathbb{R}"),
+        (r"\mathbb R", "all real numbers"),
     ],
 )  # fmt: skip
 def test_equal_answers(gold: str, answer: str) -> None:
@@ -117,6 +141,25 @@ def test_equal_answers(gold: str, answer: str) -> None:
         ("1", "2^{2^{2^{49}}}"),
         (r"x \geq 5", r"x \leq 5"),
         ("0", "not a number of any kind"),
+        (r"\pi/3", r"30^\circ"),
+        (r"\pi/3", r"-60^\circ"),
+        (r"\pi/3", "60"),  # of what?
+        (r"60\pi", r"60^\circ"),
+        (r"90^\circ \text{C}", r"\pi/2"),
+        (r"12\text{ m/s}", r"12 \mathrm{~km}/\mathrm{h}"),
+        (r"12 \mathrm{~m}/\mathrm{s}", r"12 \mathrm{~m}/\mathrm{h}"),
+        ("12/s", "12"),  # s may be a variable
+        ("[-5,5)", "(-5,5)"),
+        (r"(-\infty,5]", r"[-\infty,5)"),
+        (r"k\pi", r"2k\pi, k \in \mathbb{Z}"),
+        (r"2k, k \in \mathbb{Z}", r"2k, k \in \mathbb{N}"),
+        ("2", r"2, n \in \mathbb{Z}"),  # no letter of it
+        ("b", "B"),
+        ("R", "r"),
+        ("A", "b"),
+        (r"\mathbb{R}", r"\mathbb{Z}"),
+        (r"\mathbb{R}", "R"),
+        (r"\mathbb{R}", r"(0,\infty)"),
     ],
 )
 def test_different_answers(gold: str, answer: str) -> None:

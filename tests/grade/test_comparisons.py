@@ -9,6 +9,7 @@ from grade.scripts import TASK
 from laconic.errors import LaconicError
 from laconic.grade.comparisons import compare
 from laconic.grade.evaluation import evaluate
+from laconic.grade.tasks import Task
 from laconic.run.sample import Sample
 from laconic.run.sampling import Sampling
 from laconic.run.scripted import ScriptedRunner
@@ -62,6 +63,41 @@ def test_levels_are_compared_apart(slow: Path, merged: Path) -> None:
     assert found.groups[2].accuracy == 0.5
     assert found.groups[2].tokens_change == pytest.approx(-0.5)
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_p_values_are_adjusted_over_the_runs_compared(slow: Path, tmp_path: Path) -> None:
+    worse = [run(tmp_path / f"worse{n}", words=3, wrong=n) for n in (8, 7)]
+    found = compare(worse, against=slow)
+    tests = [row.paired.test for row in found.rows[1:] if row.paired]
+    assert [(t.only_ours, t.only_theirs, t.p) for t in tests if t] == [
+        (0, 6, pytest.approx(2 / 64)),
+        (0, 5, pytest.approx(2 / 32)),
+    ]
+    assert [t.p_holm for t in tests if t] == pytest.approx([2 * 2 / 64, 2 / 32])
+    assert found.rows[0].paired is None
+    by_level = [row.paired.test for row in found.groups if row.paired and row.level == "0"]
+    assert [t.p_holm for t in by_level if t] == pytest.approx([2 * 2 / 8, 2 * 2 / 8])
+
+
+def test_two_tasks_are_compared_task_by_task_too(tmp_path: Path) -> None:
+    few = Task("few", "test", TASK.questions[:2], "", "")
+    for name, words in (("slow", 8), ("merged", 3)):
+        out = tmp_path / name
+        evaluate(name, [TASK, few], out=out, runner=script(words, 0), progress=False)
+    row = compare([tmp_path / "merged"], against=tmp_path / "slow").rows[1]
+    assert row.paired is not None
+    assert row.paired.across is not None
+    assert row.paired.across.length.mean_of_ratios == pytest.approx(-0.5)
+    assert row.paired.across.aes == pytest.approx(0.5)
+    assert row.details["tokens_per_correct"] == 5
+    assert row.to_dict()["paired"]["length_ratio"]["value"] == pytest.approx(0.5)
+
+
+def test_a_summary_without_details_is_graded_again(slow: Path) -> None:
+    summary = json.loads((slow / "summary.json").read_text())
+    (slow / "summary.json").write_text(json.dumps(summary | {"details": None}))
+    with pytest.raises(LaconicError, match=r"summary\.json: holds no list 'details'; grade"):
+        compare([slow])
 
 
 def test_without_a_reference_there_are_no_differences(slow: Path, merged: Path) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,12 +10,14 @@ from laconic.grade.answers import same
 from laconic.grade.details import both_right, details
 from laconic.grade.draws import average_at_k, majority_at_k, pass_at, pass_at_k
 from laconic.grade.efficiency import (
+    SetMeans,
     accuracy_efficiency,
+    across_sets,
     length_change,
     tokens_per_correct,
     under_budget,
 )
-from laconic.grade.grades import Grade
+from laconic.grade.grades import Asked, Grade, grade
 from laconic.grade.inference import (
     clustered,
     decoding_error,
@@ -99,7 +104,10 @@ def test_paired_tests() -> None:
 def test_ratio_of_lengths_is_paired() -> None:
     theirs = [20.0 * (n + 1) for n in range(30)]
     found = length_ratio([x / 2 for x in theirs], theirs)
+    assert found is not None
     assert (found.low, found.value, found.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert length_ratio([], []) is None
+    assert length_ratio([1.0], [0.0]) is None
 
 
 SETS = ("gsm8k", "math500", "minerva", "olympiad", "college", "aime24")
@@ -127,17 +135,21 @@ PUBLISHED = {  # arXiv:2503.20641, Table 1: tokens, accuracies, mean change of l
 }  # fmt: skip
 
 
+def sets(tokens: Sequence[float], accuracies: Sequence[float]) -> dict[str, SetMeans]:
+    pairs = zip(SETS, accuracies, tokens, strict=True)
+    return {name: SetMeans(accuracy / 100, length) for name, accuracy, length in pairs}
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_table_is_reproduced(name: str) -> None:
+def test_published_table_is_reproduced_by_what_the_tables_use(name: str) -> None:
     tokens, accuracies, change, aes = PUBLISHED[name]
-    ours = dict(zip(SETS, map(float, tokens), strict=True))
-    found = length_change(ours, dict(zip(SETS, map(float, R1_TOKENS), strict=True)))
-    assert round(100 * found.mean_of_ratios, 1) == change
-    accuracy, before = np.mean(accuracies), np.mean(R1_ACCURACY)
-    score = accuracy_efficiency(float(accuracy), float(before), found.mean_of_ratios)
-    assert score == pytest.approx(aes, abs=0.002)
+    found = across_sets(sets(tokens, accuracies), sets(R1_TOKENS, R1_ACCURACY))
+    assert found is not None
+    assert round(100 * found.length.mean_of_ratios, 1) == change
+    assert found.aes is not None
+    assert round(found.aes, 3) == aes
     if name == "TIES":
-        assert round(100 * found.ratio_of_means, 1) == -56.2
+        assert round(100 * found.length.ratio_of_means, 1) == -56.2
 
 
 def test_both_length_changes_by_hand() -> None:
@@ -204,7 +216,20 @@ def test_lengths_where_both_are_right() -> None:
 )
 def test_thoughts(text: str, state: str, tokens: int) -> None:
     assert think_state(text) == state
-    assert think_tokens(Completion("a", 0, text, 20, "stop", 1, "")) == tokens
+    one = Completion("a", 0, text, 20, "stop", 1, "")
+    assert think_tokens(one) == (tokens, "characters")
+    assert think_tokens(replace(one, think_tokens=7)) == (7, "ids")
+
+
+def test_a_thought_that_the_prompt_opened_and_nothing_closed() -> None:
+    cut = Completion("a", 0, "so", 20, "length", 1, "", opened=True)
+    assert think_state(cut.text, cut.opened) == "open"
+    assert think_tokens(cut) == (20, "characters")
+    found = grade(Asked("a", "t", "", "1"), cut)
+    assert (found.think, found.think_tokens, found.think_split) == ("open", 20, "characters")
+    exact = grade(Asked("a", "t", "", "1"), replace(cut, think_tokens=19))
+    assert (exact.think_tokens, exact.think_split) == (19, "ids")
+    assert details([found, exact])["think_by_ids"] == 0.5
 
 
 def test_the_papers_counter_counts_substrings() -> None:

@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 
 from laconic.grade.bootstrap import resampled_sums
-from laconic.grade.comparisons import paired_changes
 from laconic.grade.grades import Grade
 from laconic.grade.metrics import Group, grouped, measure
 
@@ -46,8 +45,18 @@ def test_interval_of_two_questions_by_hand() -> None:
     # Resampling {10, 30} gives 10, 20, 30 with chances 1/4, 1/2, 1/4: 95% spans all of it.
     found = measure([graded("a", True, 10), graded("b", False, 30)])
     assert (found.tokens.low, found.tokens.high) == (10, 30)
-    assert found.accuracy is not None
-    assert (found.accuracy.low, found.accuracy.high) == (0, 1)
+
+
+def test_shares_of_single_responses_have_wilsons_interval() -> None:
+    found = measure([graded(str(i), True, 10) for i in range(30)])
+    expected = stats.binomtest(30, 30).proportion_ci(0.95, method="wilson")
+    for share, low, high in (
+        (found.accuracy, expected.low, 1.0),
+        (found.cut, 0.0, 1 - expected.low),  # none of 30 is cut, and yet it is not known to be 0
+        (found.reflection, 0.0, 1 - expected.low),
+    ):
+        assert share is not None
+        assert (share.low, share.high) == pytest.approx((low, high), abs=1e-9)
 
 
 def test_the_question_is_what_is_resampled() -> None:
@@ -101,36 +110,3 @@ def test_groups_are_all_then_tasks_then_levels() -> None:
         Group("u", "x"),
     ]
     assert [g.id for g in grouped(two)[Group("t", "10")]] == ["a"]
-
-
-def test_paired_changes_by_hand() -> None:
-    slow = [graded("a", True, 100), graded("b", True, 200), graded("c", False, 300)]
-    quick = [graded("c", True, 90), graded("a", True, 60), graded("b", False, 90)]
-    accuracy, tokens = paired_changes(quick, slow)
-    assert accuracy is not None
-    assert accuracy.value == pytest.approx(0)  # one won, one lost
-    assert tokens is not None
-    assert tokens.value == pytest.approx(240 / 600 - 1)  # ratio of means, not mean of ratios
-
-
-def test_pairing_removes_what_questions_share() -> None:
-    # Lengths differ tenfold between questions, but each is halved exactly: no uncertainty left.
-    slow = [graded(str(i), True, 20 * (i + 1)) for i in range(30)]
-    half = [graded(str(i), True, 10 * (i + 1)) for i in reversed(range(30))]
-    _, tokens = paired_changes(half, slow)
-    assert tokens is not None
-    assert (tokens.low, tokens.value, tokens.high) == pytest.approx((-0.5, -0.5, -0.5))
-
-
-def test_accuracy_is_paired_on_questions_graded_in_both() -> None:
-    slow = [graded("a", True, 10), graded("b", None, 10), graded("c", False, 10)]
-    quick = [graded("a", False, 5), graded("b", True, 5), graded("c", None, 5)]
-    accuracy, tokens = paired_changes(quick, slow)
-    assert accuracy is not None
-    assert accuracy.value == -1  # question a alone
-    assert tokens is not None
-    assert tokens.value == pytest.approx(-0.5)  # all three
-
-
-def test_nothing_in_common() -> None:
-    assert paired_changes([graded("a", True, 1)], [graded("b", True, 1)]) == (None, None)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from laconic.grade.answers import is_correct
 from laconic.grade.comparisons import compare
 from laconic.grade.protocols import DEMONSTRATIONS, PROTOCOLS, cut_at, get_protocol
 from laconic.records import read_json, read_records
+from laconic.run.completion import Completion
+from laconic.run.runner import Identity, Key
 from laconic.run.sample import Message, Sample
 from laconic.run.sampling import Sampling
 from laconic.run.scripted import ScriptedRunner
@@ -40,6 +44,19 @@ def test_demonstrations_end_as_a_grader_reads_them() -> None:
 def test_a_response_ends_where_its_protocol_says() -> None:
     assert cut_at("It is 4.\n\nQuestion: 5?\nAnswer: 6", ("</s>", "\n\nQuestion:")) == "It is 4."
     assert cut_at("It is 4.", ("</s>",)) == "It is 4."
+    for stops in (("</s>", "\n\n"), ("\n\n", "</s>")):
+        assert cut_at("4</s>5\n\n6", stops) == "4"
+        assert cut_at("4\n\n5</s>6", stops) == "4"
+
+
+class Deaf(ScriptedRunner):
+    """An engine that knows no stop strings."""
+
+    def generate(
+        self, samples: Sequence[Sample], sampling: Sampling, done: Collection[Key] = ()
+    ) -> Iterator[Completion]:
+        for one in super().generate(samples, replace(sampling, stop=()), done):
+            yield replace(one, think_tokens=one.tokens)
 
 
 def test_a_protocol_is_recorded_and_cuts_before_grading(tmp_path: Path) -> None:
@@ -47,13 +64,44 @@ def test_a_protocol_is_recorded_and_cuts_before_grading(tmp_path: Path) -> None:
         number = int(sample.id.split("/")[1])
         return f"The answer is {number + 1}.\n\nQuestion: 1?\nAnswer: The answer is 99."
 
-    summary = run(tmp_path / "run", ScriptedRunner(chatty), protocol="l2s-system1")
+    summary = run(tmp_path / "run", Deaf(chatty), protocol="l2s-system1")
     assert summary.overall.accuracy is not None
     assert summary.overall.accuracy.value == 1
+    heard = run(tmp_path / "heard", ScriptedRunner(chatty), protocol="l2s-system1")
+    assert (heard.overall.tokens.value, summary.overall.tokens.value) == (4, 12)
+    grade = read_records(tmp_path / "run/grades.jsonl")[0]  # the thought is told of what is left
+    assert (grade["think_tokens"], grade["think_split"]) == (0, "characters")
+    record = read_records(tmp_path / "heard/completions.jsonl")[0]
+    assert (record["text"], record["stop_string"]) == ("The answer is 1.", "\n\nQuestion:")
     settings = read_json(tmp_path / "run/run.json")["settings"]
     assert (settings["protocol"], settings["sampling"]["max_tokens"]) == ("l2s-system1", 8192)
+    assert settings["sampling"]["stop"] == list(PROTOCOLS["l2s-system1"].stop)
     assert "Question: 0+1?" in read_records(tmp_path / "run/questions.jsonl")[0]["prompt"]
     assert "99" in read_records(tmp_path / "run/completions.jsonl")[0]["text"]  # kept whole
+
+
+class Narrow(ScriptedRunner):
+    """Says that its model has a small context window."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__(lambda sample, draw: "\\boxed{1}")
+        self._window = window
+
+    def identity(self, first: Sample) -> Identity:
+        return replace(super().identity(first), context_window=self._window, first_prompt=(1,) * 30)
+
+
+def test_a_protocol_that_names_a_window_is_not_run_in_a_smaller_one(tmp_path: Path) -> None:
+    wanted = r"10240 tokens beyond the prompt \(30 or more\), but model 'scripted' has 4096"
+    with pytest.raises(LaconicError, match=wanted + r".*--max-tokens 4066 or less"):
+        run(tmp_path / "run", Narrow(4096), protocol="l2s-system2")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(LaconicError, match="has 10269"):
+        run(tmp_path / "run", Narrow(10269), protocol="l2s-system2")
+    run(tmp_path / "run", Narrow(10270), protocol="l2s-system2")
+    short = Sampling(max_tokens=4066)
+    run(tmp_path / "short", Narrow(4096), protocol="l2s-system2", sampling=short)
+    run(tmp_path / "quick", Narrow(4096), protocol="l2s-system1")  # names none
 
 
 def test_other_protocols_are_refused_unless_forced(tmp_path: Path) -> None:

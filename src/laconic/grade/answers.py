@@ -15,7 +15,7 @@ from laconic.grade.shapes import shape
 
 __all__ = ["Extracted", "extract", "find_answer", "is_correct", "judge", "read_gold", "same"]
 
-VERSION = "1"
+VERSION = "2"
 """Raised whenever a verdict may change; recorded with every run."""
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,12 @@ from typing import Any
 
 from laconic.errors import LaconicError
 from laconic.grade.extraction import extract
+from laconic.grade.problems import (
+    human_eval_answer,
+    human_eval_question,
+    live_code_bench_answer,
+    live_code_bench_question,
+)
 from laconic.records import Record, read_records
 
 FOLDER_VARIABLE = "LACONIC_DATA"
@@ -31,24 +36,34 @@ CLOSED_QUESTIONS = {
 class Benchmark:
     """Where a benchmark comes from and how its rows are read.
 
-    rows: how many a whole file has. sha256: of the file as published, where it is known. hub: the
-    Hub's data set, its configuration (None: the only one) and split.
+    rows: how many a whole file has; releases: and its other releases. sha256: of the file as
+    published, where it is known. hub: the Hub's data set, its configuration (None: the only one)
+    and split; files: what to read of it instead, where it is no more than JSONL files. code:
+    whether answers are programs. id: the field that names a row; None: its number.
     """
 
     name: str
     source: str
     licence: str
     rows: int
-    question: str
+    question: str | Callable[[Record], str]
     answer: Callable[[Record], str]
     hub: tuple[str, str | None, str]
     sha256: str | None = None
     level: str | None = None
-    subject: str | None = None
+    subject: str | Callable[[Record], str] | None = None
+    id: str | None = None
+    releases: tuple[int, ...] = ()
+    files: tuple[str, ...] = ()
+    code: bool = False
 
-    def read(self, path: Path | None) -> list[dict[str, Any]]:
-        """The rows as questions: `question`, `answer`, `level`, `subject`, all text or None."""
-        rows = self._from_hub() if path is None else self._from_file(path)
+    def read(self, path: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
+        """The rows as questions, their fields all text or None, and what to note about the file."""
+        rows, notes = (self._from_hub(), []) if path is None else self._from_file(path)
+        return self.questions(rows), notes
+
+    def questions(self, rows: Sequence[Record]) -> list[dict[str, Any]]:
+        """Rows in the published layout as `id`, `question`, `answer`, `level` and `subject`."""
         return [self._plain(row, line) for line, row in enumerate(rows, start=1)]
 
     def find(self) -> Path | None:
@@ -65,25 +80,27 @@ class Benchmark:
             )
         return found
 
-    def _from_file(self, path: Path) -> list[Record]:
+    def _from_file(self, path: Path) -> tuple[list[Record], list[str]]:
         if not path.is_file():
             raise LaconicError(f"task '{self.name}': {path}: no such file")
         rows = read_records(path)
-        if len(rows) != self.rows:
+        if len(rows) not in (self.rows, *self.releases):
+            expected = " or ".join(map(str, sorted((self.rows, *self.releases))))
             raise LaconicError(
-                f"task '{self.name}': {path}: expected {self.rows} questions, got {len(rows)}; for "
+                f"task '{self.name}': {path}: expected {expected} questions, got {len(rows)}; for "
                 "a part of a benchmark use --limit, or name the file by its path alone"
             )
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if self.sha256 is not None and digest != self.sha256:
-            print(
-                f"laconic: task '{self.name}': {path} is not the published file: sha256 {digest}, "
-                f"expected {self.sha256}",
-                file=sys.stderr,
-            )
-        return rows
+        if self.sha256 in (None, digest):
+            return rows, []
+        return rows, [
+            f"task '{self.name}': {path.name} is not the file that was published: sha256 {digest}, "
+            f"expected {self.sha256}"
+        ]
 
     def _from_hub(self) -> list[Record]:
+        if self.files:
+            return self._downloaded()
         try:
             import datasets
         except ImportError:
@@ -98,21 +115,44 @@ class Benchmark:
             raise LaconicError(f"task '{self.name}': {name} cannot be loaded: {error}") from error
         return [dict(row) for row in rows]
 
+    def _downloaded(self) -> list[Record]:
+        from huggingface_hub import hf_hub_download
+
+        rows = []
+        for file in self.files:
+            try:
+                path = hf_hub_download(self.hub[0], file, repo_type="dataset")
+            except Exception as error:  # it raises whatever the network and the Hub raise
+                raise LaconicError(
+                    f"task '{self.name}': {self.hub[0]}/{file} cannot be loaded: {error}; or give "
+                    f"its file: {self.name}=PATH.jsonl"
+                ) from error
+            rows += read_records(Path(path))
+        return rows
+
     def _plain(self, row: Record, line: int) -> dict[str, Any]:
         try:
-            question, answer = str(row[self.question]), self.answer(row)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            asked = self.question
+            question = asked(row) if callable(asked) else str(row[asked])
+            answer = self.answer(row)
+            id, subject = _field(row, self.id), _field(row, self.subject)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise LaconicError(
                 f"task '{self.name}', question {line}: not in the published layout: {error!r}; "
                 f"fields: {', '.join(row)}"
             ) from error
         return {
-            "id": str(line),
+            "id": _text(id) or str(line),
             "question": question + CLOSED_QUESTIONS.get(answer.strip(". ").lower(), ""),
             "answer": answer,
             "level": _text(row.get(self.level)) if self.level else None,
-            "subject": _text(row.get(self.subject)) if self.subject else None,
+            "subject": _text(subject),
         }
+
+
+def _field(row: Record, of: str | Callable[[Record], str] | None) -> Any:
+    """A field by its name, or what a function makes of the row; None where there is none."""
+    return of(row) if callable(of) else row.get(of) if of else None
 
 
 def _text(value: object) -> str | None:
@@ -219,6 +259,32 @@ BENCHMARKS = _benchmarks(
             "question",
             _answer,
             ("math-ai/amc23", None, "test"),
+        ),
+        Benchmark(
+            "humaneval",
+            "Chen et al. 2021, arXiv:2107.03374; its tests are run",
+            "MIT",
+            164,
+            human_eval_question,
+            human_eval_answer,
+            ("openai/openai_humaneval", None, "test"),
+            id="task_id",
+            code=True,
+        ),
+        Benchmark(
+            "livecodebench",
+            "Jain et al. 2024, arXiv:2403.07974 (code_generation_lite, release_v6); tests are run",
+            "runner MIT; problems of LeetCode, AtCoder and Codeforces",
+            1055,
+            live_code_bench_question,
+            live_code_bench_answer,
+            ("livecodebench/code_generation_lite", None, "test"),
+            level="difficulty",
+            subject=lambda row: str(row["contest_date"])[:7],  # the month, for what a model knew
+            id="question_id",
+            releases=(400, 511, 612, 713, 880),
+            files=("test.jsonl", *(f"test{n}.jsonl" for n in range(2, 7))),
+            code=True,
         ),
     ]
 )

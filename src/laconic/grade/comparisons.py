@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from laconic.errors import LaconicError
-from laconic.grade.bootstrap import Array, Estimate, estimate, resampled_sums
+from laconic.grade.bootstrap import Estimate
 from laconic.grade.folder import RunFolder, differences
 from laconic.grade.grades import Grade
-from laconic.grade.metrics import (
-    GRADED,
-    RESPONSES,
-    RIGHT,
-    TOKENS,
-    Group,
-    Measures,
-    grouped,
-    measure,
-    question_sums,
-)
+from laconic.grade.inference import holm
+from laconic.grade.metrics import Group, Measures, grouped, measure
+from laconic.grade.pairing import Paired, pair
 
 Interval = tuple[float, float]
 
-MUST_AGREE = ("protocol", "tasks", "questions", "sampling", "tokenizer")
+MUST_AGREE = ("protocol", "tasks", "questions", "sampling", "tokenizer", "grader")
 """Settings without which two runs measure different things."""
 EXPLAINS_QUESTIONS = ("limit", "subset_seed")
 WORTH_NOTING = ("context_window", "dtype", "first_prompt")
@@ -42,7 +32,8 @@ class Row:
     reflections the mean number of reflection words per response. Changes are against the
     reference on the same questions: accuracy_change is a difference of shares, tokens_change a
     relative change of mean length (-0.5: half as long). Intervals are 95%. None: undefined, or
-    there is no reference, or this row is the reference.
+    there is no reference, or this row is the reference. paired: all else that is said against the
+    reference. details: all else that is measured, as `details` has it.
     """
 
     name: str
@@ -62,10 +53,14 @@ class Row:
     reflection: float
     reflections: float
     cut: float
+    reflection_interval: Interval | None = None
+    paired: Paired | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """This row as a JSON object; intervals are [low, high]."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        flat = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return flat | {"paired": None if self.paired is None else self.paired.to_dict()}
 
 
 @dataclass(frozen=True)
@@ -97,6 +92,8 @@ class _Run:
     folder: Path
     settings: Mapping[str, Any]
     groups: Mapping[Group, Sequence[Grade]]
+    details: Mapping[Group, Mapping[str, Any]]
+    notes: Sequence[str] = ()
 
 
 def compare(
@@ -112,11 +109,14 @@ def compare(
     reference = None if against is None else _find(loaded, Path(against))
     base = reference or loaded[0]
     notes = [note for run in loaded if run is not base for note in _check(base, run, force)]
-    rows = [
-        _row(run, group, None if run is reference else reference)
-        for run in loaded
-        for group in run.groups
-    ]
+    notes += [f"'{run.name}': {note}" for run in loaded for note in run.notes]
+    rows = _adjusted(
+        [
+            _row(run, group, None if run is reference else reference)
+            for run in loaded
+            for group in run.groups
+        ]
+    )
     return Comparison(
         reference=reference.name if reference else None,
         rows=tuple(row for row in rows if row.task is None and row.level is None),
@@ -145,7 +145,15 @@ def _load_one(path: Path) -> _Run:
     grades = folder.read_grades()
     if not grades:
         raise LaconicError(f"{folder.grades}: holds no grades; grade the run again")
-    return _Run(record["name"], record["method"], path, record["settings"], grouped(grades))
+    return _Run(
+        record["name"],
+        record["method"],
+        path,
+        record["settings"] | {"grader": folder.read_grader()},
+        grouped(grades),
+        {Group(one["task"], one["level"]): one for one in folder.read_details()},
+        record.get("notes", ()),
+    )
 
 
 def _find(runs: Sequence[_Run], folder: Path) -> _Run:
@@ -161,7 +169,7 @@ def _check(base: _Run, run: _Run, force: bool) -> list[str]:
         raise LaconicError(
             f"runs '{base.name}' ({base.folder}) and '{run.name}' ({run.folder}) cannot be "
             f"compared: {'; '.join(refused)}; evaluate both with the same protocol, tasks, "
-            "sampling and tokenizer"
+            "sampling and tokenizer, and grade both alike (laconic regrade --grader)"
         )
     differing = refused + _differing(base, run, WORTH_NOTING)
     return [f"'{base.name}' and '{run.name}' differ in {difference}" for difference in differing]
@@ -174,52 +182,29 @@ def _differing(base: _Run, run: _Run, keys: Sequence[str]) -> list[str]:
 
 def _row(run: _Run, group: Group, reference: _Run | None) -> Row:
     grades = run.groups[group]
-    measures = measure(grades, group)
-    accuracy, tokens = None, None
-    if reference is not None:
-        accuracy, tokens = paired_changes(grades, reference.groups.get(group, ()))
-    return _flat(run, measures, accuracy, tokens)
+    paired = None if reference is None else pair(grades, reference.groups.get(group, ()))
+    return _flat(run, measure(grades, group), paired)
 
 
-def paired_changes(
-    grades: Sequence[Grade], reference: Sequence[Grade]
-) -> tuple[Estimate | None, Estimate | None]:
-    """Difference of accuracy and relative change of mean length against the reference's grades.
-
-    Only questions that both answered count; for accuracy, only those graded in both. None where
-    no question is left.
-    """
-    common = {one.id for one in grades} & {one.id for one in reference}
-    if not common:
-        return None, None
-    ours, theirs = (
-        question_sums([one for one in side if one.id in common]) for side in (grades, reference)
-    )
-    columns = _both_graded(ours, theirs)
-    sums = resampled_sums(columns)
-    half = ours.shape[1]
-
-    def change_of_accuracy(t: Array) -> Array:
-        return t[..., RIGHT] / t[..., GRADED] - t[..., half + RIGHT] / t[..., half + GRADED]
-
-    def change_of_tokens(t: Array) -> Array:
-        before = t[..., half + TOKENS] / t[..., half + RESPONSES]
-        return t[..., TOKENS] / t[..., RESPONSES] / before - 1
-
-    return estimate(change_of_accuracy, columns, sums), estimate(change_of_tokens, columns, sums)
+def _adjusted(rows: Sequence[Row]) -> list[Row]:
+    """The rows with p-values adjusted for all runs compared on the same questions."""
+    raw: dict[Group, dict[str, float]] = {}
+    for row in rows:
+        if row.paired and row.paired.test:
+            raw.setdefault(Group(row.task, row.level), {})[row.name] = row.paired.test.p
+    return [_with_holm(row, holm(raw.get(Group(row.task, row.level), {}))) for row in rows]
 
 
-def _both_graded(ours: Array, theirs: Array) -> Array:
-    """The tables side by side, (questions, 14), without the verdicts that only one side has."""
-    columns = np.concatenate([ours, theirs], axis=1)
-    half = ours.shape[1]
-    ungraded = (ours[:, GRADED] == 0) | (theirs[:, GRADED] == 0)
-    for column in (RIGHT, GRADED, half + RIGHT, half + GRADED):
-        columns[ungraded, column] = 0
-    return columns
+def _with_holm(row: Row, adjusted: Mapping[str, float]) -> Row:
+    if row.paired is None or row.paired.test is None:
+        return row
+    test = replace(row.paired.test, p_holm=adjusted[row.name])
+    return replace(row, paired=replace(row.paired, test=test))
 
 
-def _flat(run: _Run, measures: Measures, accuracy: Estimate | None, tokens: Estimate | None) -> Row:
+def _flat(run: _Run, measures: Measures, paired: Paired | None) -> Row:
+    accuracy = None if paired is None else paired.accuracy_change
+    tokens = None if paired is None else paired.tokens_change
     return Row(
         name=run.name,
         method=run.method,
@@ -238,6 +223,9 @@ def _flat(run: _Run, measures: Measures, accuracy: Estimate | None, tokens: Esti
         reflection=measures.reflection.value,
         reflections=measures.reflections.value,
         cut=measures.cut.value,
+        reflection_interval=_interval(measures.reflection),
+        paired=paired,
+        details=run.details.get(measures.group, {}),
     )
 
 

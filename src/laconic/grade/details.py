@@ -28,6 +28,7 @@ def details(grades: Sequence[Grade]) -> dict[str, Any]:
         "tokens": lengths(grades),
         "think_tokens": _mean(one.think_tokens for one in grades),
         "answer_tokens": _mean(one.tokens - one.think_tokens for one in grades),
+        "think_by_ids": _share(grades, lambda one: one.think_split == "ids"),
         "tokens_right": _mean(one.tokens for one in grades if one.correct is True),
         "tokens_wrong": _mean(one.tokens for one in grades if one.correct is False),
         "tokens_finished": _mean(one.tokens for one in grades if not one.cut),

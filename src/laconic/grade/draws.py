@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from laconic.grade.extraction import OUTCOMES
 from laconic.grade.grades import Grade
 
 Same = Callable[[str, str], bool | None]
@@ -35,8 +36,6 @@ def pass_at(right: int, drawn: int, m: int) -> float:
     """
     if not 1 <= m <= drawn:
         raise ValueError(f"pass@{m} of {drawn} responses is not defined")
-    if drawn - right < m:
-        return 1.0
     return 1.0 - math.prod(1.0 - m / j for j in range(drawn - right + 1, drawn + 1))
 
 
@@ -55,12 +54,12 @@ def majority_at_k(grades: Sequence[Grade], same: Same) -> float | None:
 
     Answers are brought together with `same`. Among several most frequent ones each is as likely:
     a question with such a tie counts with the share of them that is right. A response without an
-    answer has no vote.
+    answer has no vote; programs, which are not compared with one another, are left out.
     """
     scores = [
         _majority([one for one in responses if one.correct is not None], same)
         for responses in by_question(grades).values()
-        if any(one.correct is not None for one in responses)
+        if any(one.correct is not None and one.source not in OUTCOMES for one in responses)
     ]
     return sum(scores) / len(scores) if scores else None
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from laconic.grade.draws import average_at_k
 from laconic.grade.grades import Grade
 
 AES_WEIGHTS = (1.0, 3.0, 5.0)
@@ -22,6 +23,56 @@ class LengthChange:
 
     mean_of_ratios: float
     ratio_of_means: float
+
+
+@dataclass(frozen=True)
+class SetMeans:
+    """What one set of questions gave: the share right (None: nothing graded) and mean tokens."""
+
+    accuracy: float | None
+    tokens: float
+
+
+@dataclass(frozen=True)
+class Across:
+    """A run against another over several sets, each set counted once, whatever its size.
+
+    length: the change of length. aes: of the mean accuracies and `length.mean_of_ratios`; None
+    where it is not defined.
+    """
+
+    length: LengthChange
+    aes: float | None
+
+
+def set_means(grades: Sequence[Grade]) -> dict[str, SetMeans]:
+    """The means of each task of some grades."""
+    sets: dict[str, list[Grade]] = {}
+    for grade in grades:
+        sets.setdefault(grade.task, []).append(grade)
+    return {
+        task: SetMeans(average_at_k(own), sum(one.tokens for one in own) / len(own))
+        for task, own in sets.items()
+    }
+
+
+def across_sets(ours: Mapping[str, SetMeans], theirs: Mapping[str, SetMeans]) -> Across | None:
+    """Compare the means of the same sets; None when a set of theirs has no tokens."""
+    if not all(means.tokens for means in theirs.values()):
+        return None
+    length = length_change(
+        {name: means.tokens for name, means in ours.items()},
+        {name: means.tokens for name, means in theirs.items()},
+    )
+    accuracy, before = (_mean_accuracy(side) for side in (ours, theirs))
+    if accuracy is None or not before:
+        return Across(length, None)
+    return Across(length, accuracy_efficiency(accuracy, before, length.mean_of_ratios))
+
+
+def _mean_accuracy(sets: Mapping[str, SetMeans]) -> float | None:
+    found = [means.accuracy for means in sets.values() if means.accuracy is not None]
+    return sum(found) / len(found) if len(found) == len(sets) else None
 
 
 def length_change(ours: Mapping[str, float], theirs: Mapping[str, float]) -> LengthChange:

@@ -11,10 +11,12 @@ from fractions import Fraction
 from laconic.grade.judge import SECONDS, symbolically_equal
 from laconic.grade.latex import WRAPPED_TEXT, joined, tidy, too_large, words
 from laconic.grade.numbers import Number, equal_numbers, read_decimal_comma, read_number
+from laconic.grade.phrases import in_radians, plain
 from laconic.grade.shapes import UNION, Shape, equation, is_name, shape, value_of
 from laconic.grade.units import other_size, without_unit
 
 LONGEST_LIST = 100
+CHOICES = ("A", "B", "C", "D", "E")
 LARGEST_POWER = 10_000
 POWER = re.compile(r"(\d+)\s*(?:\^|\*\*)\s*(?:\{\s*(\d+)\s*\}|(\d+))")
 PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
@@ -51,7 +53,8 @@ class Comparison:
             return True
         if too_large(gold) or too_large(answer):
             return False
-        return self._equal(tidy(gold), tidy(answer))
+        gold, answer = in_radians(gold, answer)
+        return self._equal(plain(tidy(gold)), plain(tidy(answer)))
 
     def _equal(self, gold: str, answer: str) -> bool:
         if not gold or not answer:
@@ -174,6 +177,8 @@ def _spoken(gold: str, answer: str) -> bool | None:
     letters = [_letters(text) for text in (gold, answer)]
     if letters[0] and letters[0] == letters[1]:
         return True
+    if letters[0] in CHOICES and letters[0].lower() == letters[1]:
+        return True  # a choice; of names, which may mean two things, the case counts
     if all(letters):
         return False
     if (r"\text" in gold) != (r"\text" in answer):
@@ -188,7 +193,7 @@ def _spoken(gold: str, answer: str) -> bool | None:
 def _letters(text: str) -> str:
     r"""The word or choice that a text is: `odd`, `\text{(C)}`, `(C)`; empty when it is none."""
     inside = whole[1] if (whole := WRAPPED_TEXT.fullmatch(text)) else text
-    inside = re.sub(r"^\(\s*([A-Z])\s*\)$", r"\1", inside.strip())
+    inside = re.sub(r"^\(\s*([A-Za-e])\s*\)$", r"\1", inside.strip())
     if len(inside) == 1 and inside.isalpha():
         return inside
     if inside.lower() in FUNCTIONS or not re.fullmatch(r"[A-Za-z]{2}[A-Za-z' -]*", inside):

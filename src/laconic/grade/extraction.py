@@ -6,7 +6,21 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-AnswerSource = Literal["box", "marker", "box in thought", "expression", "last number", "none"]
+AnswerSource = Literal[
+    "box",
+    "marker",
+    "box in thought",
+    "expression",
+    "last number",
+    "none",
+    "passed",
+    "failed",
+    "timed out",
+    "not run",
+    "no code",
+]
+OUTCOMES = ("passed", "failed", "timed out", "not run", "no code")
+"""The sources of answers that are programs: what came of running them."""
 
 THINK, THINK_END = "<think>", "</think>"
 TURN_END = re.compile(

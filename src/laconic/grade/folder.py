@@ -105,6 +105,20 @@ class RunFolder:
             )
         return [_built(Grade, record, self.grades) for record in read_records(self.grades)]
 
+    def read_details(self) -> list[Record]:
+        """What summary.json says of each group of questions beyond accuracy and length."""
+        details = read_json(self.summary).get("details")
+        if not isinstance(details, list):
+            raise LaconicError(f"{self.summary}: holds no list 'details'; grade the run again")
+        return [one for one in details if one.get("subject") is None]
+
+    def read_grader(self) -> str:
+        """By which rules the grades were made, with their version."""
+        grader = read_json(self.summary).get("grader")
+        if not isinstance(grader, dict):
+            raise LaconicError(f"{self.summary}: names no grader; grade the run again")
+        return " ".join(str(part) for part in grader.values())
+
     def _go_on(self, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Refuse other settings; take over new labels."""
         record = self.read_run()

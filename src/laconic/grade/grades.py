@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from laconic.grade.answers import judge
-from laconic.grade.extraction import THINK_END
+from laconic.grade.extraction import OUTCOMES, THINK_END
+from laconic.grade.graders import Judge
 from laconic.grade.reflection import count_paper_reflections, count_reflections
-from laconic.grade.thinking import ThinkState, think_state, think_tokens
+from laconic.grade.thinking import Split, ThinkState, think_state, think_tokens
 from laconic.records import Record
 from laconic.run.completion import Completion
 from laconic.run.loops import find_loop
@@ -34,10 +35,11 @@ class Asked:
 class Grade:
     """One completion judged. correct is None where grading failed: never counted as wrong.
 
-    source: where the answer was found. think_tokens: of `tokens`, those of the thought. boxed:
-    whether the part after the thought has a box. loop: whether it ends in a loop; None when the
-    runner kept no token ids. reflections: counted as whole words; paper_reflections: as the
-    paper's script counts them.
+    source: where the answer was found; of code, what came of running it. think_tokens: of `tokens`,
+    those of the thought; think_split: whether they were told apart by token ids, or by the share of
+    characters. boxed: whether the part after the thought has a box, or code was asked for. loop:
+    whether it ends in a loop; None when the runner kept no token ids. reflections: counted as whole
+    words; paper_reflections: as the paper's script counts them.
     """
 
     id: str
@@ -54,6 +56,7 @@ class Grade:
     paper_reflections: int = 0
     think: ThinkState = "none"
     think_tokens: int = 0
+    think_split: Split = "characters"
     boxed: bool = True
     loop: bool | None = None
 
@@ -62,10 +65,11 @@ class Grade:
         return asdict(self)
 
 
-def grade(asked: Asked, completion: Completion) -> Grade:
+def grade(asked: Asked, completion: Completion, by: Judge = judge) -> Grade:
     """Judge one completion of a question."""
-    correct, found = judge(asked.answer, completion.text)
+    correct, found = by(asked.answer, completion.text)
     ids = completion.token_ids
+    thought, split = think_tokens(completion)
     return Grade(
         id=completion.id,
         draw=completion.draw,
@@ -79,8 +83,9 @@ def grade(asked: Asked, completion: Completion) -> Grade:
         reflections=count_reflections(completion.text),
         subject=asked.subject,
         paper_reflections=count_paper_reflections(completion.text),
-        think=think_state(completion.text),
-        think_tokens=think_tokens(completion),
-        boxed=r"\boxed" in completion.text.rpartition(THINK_END)[2],
+        think=think_state(completion.text, completion.opened),
+        think_tokens=thought,
+        think_split=split,
+        boxed=found.source in OUTCOMES or r"\boxed" in completion.text.rpartition(THINK_END)[2],
         loop=None if ids is None else find_loop(ids) is not None,
     )

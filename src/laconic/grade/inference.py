@@ -21,6 +21,20 @@ def wilson(right: int, graded: int) -> Estimate | None:
     return Estimate(right / graded, float(interval.low), float(interval.high))
 
 
+def share(hits: Array, of: Array) -> Estimate | None:
+    """The mean of each question's share hits / of, with the interval that fits; both (questions,).
+
+    One response per question: Wilson's interval, which says something where all or none hit too.
+    Several: the question is the cluster. Questions with of = 0 are left out; None when all are.
+    """
+    kept = of > 0
+    if not kept.any():
+        return None
+    if (of[kept] == 1).all():
+        return wilson(round(float(hits[kept].sum())), int(kept.sum()))
+    return clustered((hits[kept] / of[kept]).tolist())
+
+
 def clustered(shares: Sequence[float], seed: int = SEED) -> Estimate | None:
     """The mean of each question's share right, with the question as the cluster.
 
@@ -61,16 +75,23 @@ def sign_flip(differences: Sequence[float], seed: int = SEED, draws: int = DRAWS
     return float((extreme.sum() + 1) / (draws + 1))  # the data itself is one of the draws
 
 
-def length_ratio(ours: Sequence[float], theirs: Sequence[float], seed: int = SEED) -> Estimate:
-    """Ratio of mean lengths on the same questions, with a bootstrap of its logarithm."""
+def length_ratio(
+    ours: Sequence[float] | Array, theirs: Sequence[float] | Array, seed: int = SEED
+) -> Estimate | None:
+    """Ratio of mean lengths on the same questions, with a bootstrap of its logarithm.
+
+    None where it is not defined: no questions, or a mean length of zero.
+    """
     columns = np.stack([np.asarray(ours, float), np.asarray(theirs, float)], axis=1)
+    if not len(columns):
+        return None
 
     def log_ratio(table: Array) -> Array:
         return np.asarray(np.log(table[..., 0]) - np.log(table[..., 1]))
 
     found = estimate(log_ratio, columns, resampled_sums(columns, seed))
     if found is None:
-        raise ValueError("a mean length is zero: the ratio is not defined")
+        return None
     return Estimate(*(float(np.exp(x)) for x in (found.value, found.low, found.high)))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from laconic.grade.bootstrap import Array, Estimate, estimate, resampled_sums
 from laconic.grade.grades import Grade
+from laconic.grade.inference import share
 
 RIGHT, GRADED, RESPONSES, TOKENS, CUT, REFLECTIVE, REFLECTIONS = range(7)
 """Columns of a table of sums over each question's responses."""
@@ -58,12 +59,17 @@ class Measures:
 
 
 def measure(grades: Sequence[Grade], group: Group | None = None) -> Measures:
-    """Measure grades, with bootstrap intervals over questions. Needs at least one grade."""
+    """Measure grades: shares with the interval that fits (`inference.share`), means with a
+    bootstrap over questions. Needs at least one grade."""
     sums = question_sums(grades)
     resampled = resampled_sums(sums)
 
-    def mean(column: int, of: int = RESPONSES) -> Estimate | None:
-        return estimate(lambda table: table[..., column] / table[..., of], sums, resampled)
+    def mean(column: int) -> Estimate:
+        found = estimate(lambda t: t[..., column] / t[..., RESPONSES], sums, resampled)
+        return _defined(found)
+
+    def share_of(column: int) -> Estimate:
+        return _defined(share(sums[:, column], sums[:, RESPONSES]))
 
     total = sums.sum(0)
     return Measures(
@@ -71,11 +77,11 @@ def measure(grades: Sequence[Grade], group: Group | None = None) -> Measures:
         questions=len(sums),
         responses=int(total[RESPONSES]),
         ungraded=int(total[RESPONSES] - total[GRADED]),
-        accuracy=mean(RIGHT, GRADED),
-        tokens=_defined(mean(TOKENS)),
-        cut=_defined(mean(CUT)),
-        reflection=_defined(mean(REFLECTIVE)),
-        reflections=_defined(mean(REFLECTIONS)),
+        accuracy=share(sums[:, RIGHT], sums[:, GRADED]),
+        tokens=mean(TOKENS),
+        cut=share_of(CUT),
+        reflection=share_of(REFLECTIVE),
+        reflections=mean(REFLECTIONS),
     )
 
 

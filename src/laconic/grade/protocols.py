@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from laconic.errors import unknown
+from laconic.errors import LaconicError, unknown
 from laconic.run.sample import Message, Sample
 from laconic.run.sampling import Sampling
 
@@ -39,7 +39,10 @@ class Protocol:
     """A named way of asking.
 
     text: turns a question into the raw prompt; None: the model's chat template gets it, with
-    `instruction` after it. stop: texts that end an answer, cut off before it is graded.
+    `instruction` after it. stop: texts that end an answer; where an engine goes on after one, it is
+    cut there before it is graded. code: it asks for programs; a protocol asks either for these or
+    for answers in a box. window: tokens of context, beyond the prompt, without which it would be
+    another protocol; None: what the model has.
     """
 
     name: str
@@ -48,6 +51,8 @@ class Protocol:
     text: Prompt | None = None
     instruction: str = INSTRUCTION
     stop: tuple[str, ...] = ()
+    code: bool = False
+    window: int | None = None
 
     def sample(self, id: str, question: str, level: str | None) -> Sample:
         """The prompt of one question."""
@@ -93,11 +98,12 @@ PROTOCOLS = {
         ),
         Protocol(
             "l2s-system2",
-            "arXiv:2503.20641, slow models and merges: ChatML, greedy; set a context window of "
+            "arXiv:2503.20641, slow models and merges: ChatML, greedy; needs a context window of "
             "10240 and the prompt or more",
             Sampling(max_tokens=10240),
             chat_markup,
             stop=("</s>", *MARKUP_STOP),
+            window=10240,
         ),
         Protocol(
             "r1-official",
@@ -112,6 +118,21 @@ PROTOCOLS = {
             without_thought,
             stop=MARKUP_STOP,
         ),
+        Protocol(
+            "code",
+            "programs (HumanEval, LiveCodeBench) by the chat template, greedy; questions are put "
+            "in laconic's own words",
+            Sampling(max_tokens=32768),
+            instruction="",
+            code=True,
+        ),
+        Protocol(
+            "code-10",
+            "the same, 10 draws as LiveCodeBench takes them",
+            Sampling(max_tokens=32768, temperature=0.2, top_p=0.95, n=10),
+            instruction="",
+            code=True,
+        ),
     )
 }
 
@@ -121,6 +142,22 @@ def get_protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise unknown("protocol", name, PROTOCOLS)
     return PROTOCOLS[name]
+
+
+def refuse_mismatch(name: str | None, answers: Mapping[str, bool]) -> None:
+    """Raise LaconicError for a protocol that asks for another kind of answer than a task.
+
+    answers: each task's name, and whether its answers are programs.
+    """
+    way = None if name is None else get_protocol(name)
+    for task, code in answers.items():
+        if way is not None and way.code != code:
+            kinds = ("an answer in a box", "a program")
+            fitting = ", ".join(one.name for one in PROTOCOLS.values() if one.code == code)
+            raise LaconicError(
+                f"protocol '{name}' asks for {kinds[way.code]}, and task '{task}' for "
+                f"{kinds[code]}; give a protocol that fits ({fitting}), or none"
+            )
 
 
 def cut_at(text: str, stops: tuple[str, ...]) -> str:

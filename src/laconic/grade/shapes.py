@@ -59,7 +59,7 @@ def shape(text: str) -> Shape:
         inside = split(text[1:-1], COMMA)
         brackets = text[0] + text[-1]
         if len(inside) > 1:
-            return Shape("brackets", tuple(inside), brackets)
+            return Shape("brackets", tuple(inside), _open_at_infinity(inside, brackets))
         return shape(inside[0]) if brackets == "()" else Shape("one", (text,))
     parts = _expanded([part for part in split(text, SEPARATOR) if part])
     return Shape("list" if len(parts) > 1 else "one", parts)
@@ -96,6 +96,15 @@ def is_name(text: str) -> bool:
     if VALUE.search(plain) and not _has_letters(text):
         return False
     return NAME.fullmatch(plain) is not None
+
+
+def _open_at_infinity(ends: list[str], brackets: str) -> str:
+    """The brackets of an interval: an end that no number reaches is open, however it is written."""
+    if len(ends) != 2:
+        return brackets
+    left = "(" if re.fullmatch(r"-\s*\\infty", ends[0]) else brackets[0]
+    right = ")" if re.fullmatch(r"\+?\s*\\infty", ends[1]) else brackets[1]
+    return left + right
 
 
 def _stripped(text: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from laconic.errors import LaconicError, unknown
 from laconic.grade import protocols
 from laconic.grade.benchmarks import BENCHMARKS, Benchmark
+from laconic.grade.problems import is_human_eval, is_live_code_bench
 from laconic.records import Record, read_records
 from laconic.run.sample import Message, Sample
 
@@ -29,7 +30,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Task:
-    """A set of questions, and the `instruction` put after each one in the prompt."""
+    """A set of questions, and the `instruction` put after each one in the prompt.
+
+    code: answers are programs, and are graded by running them. notes: what a reader of results
+    should know about where the questions came from.
+    """
 
     name: str
     split: str
@@ -37,6 +42,8 @@ class Task:
     source: str
     licence: str
     instruction: str = ""
+    code: bool = False
+    notes: tuple[str, ...] = ()
 
     def sample(self, question: Question) -> Sample:
         """The prompt of a question: one user turn; its id starts with the task's name."""
@@ -53,7 +60,8 @@ def load_task(
     """Load a task by name, or from the path of a JSONL file (which has one split, `file`).
 
     A line of the file is an object with `question` and `answer`, and optionally `id`, `level`,
-    `subject`. `limit` keeps that many questions, each level in proportion, chosen by `seed`.
+    `subject`; or a row of HumanEval or LiveCodeBench in its own layout. `limit` keeps that many
+    questions, each level in proportion, chosen by `seed`.
     A published benchmark is its name, or `gsm8k=PATH.jsonl` for a file in its published layout.
     Raises LaconicError for an unknown task or split, a missing field, an empty data set, or a
     limit below 1.
@@ -132,33 +140,48 @@ def tasks() -> list[TaskInfo]:
 def _benchmark(benchmark: Benchmark, split: str, path: Path | None) -> Task:
     if split != "test":
         raise unknown(f"split of task '{benchmark.name}'", split, ("test",))
-    rows = benchmark.read(path or benchmark.find())
-    questions = tuple(Question(**row) for row in rows)
+    rows, notes = benchmark.read(path or benchmark.find())
     return Task(
         benchmark.name,
         split,
-        questions,
+        tuple(Question(**row) for row in rows),
         benchmark.source,
         benchmark.licence,
-        protocols.INSTRUCTION,
+        "" if benchmark.code else protocols.INSTRUCTION,
+        benchmark.code,
+        tuple(notes),
     )
 
 
 def _from_file(path: Path) -> Task:
     if not path.is_file():
         raise LaconicError(f"task file {path}: no such file")
-    return Task(path.stem, "file", _read_questions(path), source=path.name, licence="unknown")
+    records = _read_rows(path)
+    for fits, name in ((is_human_eval, "humaneval"), (is_live_code_bench, "livecodebench")):
+        if fits(records[0]):
+            questions = tuple(Question(**row) for row in BENCHMARKS[name].questions(records))
+            _refuse_duplicates(path, questions)
+            return Task(path.stem, "file", questions, path.name, "unknown", code=True)
+    return Task(path.stem, "file", _questions(path, records), path.name, "unknown")
 
 
 def _read_questions(path: Path) -> tuple[Question, ...]:
     if not path.is_file():
         raise LaconicError(f"task file {path}: not found; install laconic again")
+    return _questions(path, _read_rows(path))
+
+
+def _read_rows(path: Path) -> list[Record]:
     text = path.read_bytes()
     records = read_records(path)
     if text and not text.endswith(b"\n"):
         raise LaconicError(f"task file {path}: its last line has no line end: is it whole?")
     if not records:
         raise LaconicError(f"task file {path}: holds no questions; a task needs at least one")
+    return records
+
+
+def _questions(path: Path, records: Sequence[Record]) -> tuple[Question, ...]:
     questions = tuple(_question(path, n, record) for n, record in enumerate(records, start=1))
     _refuse_duplicates(path, questions)
     return questions

@@ -10,7 +10,10 @@ from laconic.grade.numbers import read_number
 LONGEST = 120
 """In characters, of a unit."""
 POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
-MARKED = re.compile(rf"(?P<unit>(?:\s*(?:(?:[/*]|\\cdot)\s*)?\\text\s*\{{[^{{}}]*\}}{POWER})+)\s*$")
+UPRIGHT = rf"\\text\s*\{{[^{{}}]*\}}{POWER}"
+MARKED = re.compile(
+    rf"(?P<unit>(?:\s*(?:(?:[/*]|\\cdot)\s*)?{UPRIGHT}(?:\s*/\s*[A-Za-z]{{1,2}}{POWER})?)+)\s*$"
+)
 NAMES = (
     "mm|cm|dm|km|nm|ft|feet|foot|inch|inches|in|yd|yard|mile|mph|kmh|kph|kg|mg|lb|lbs|pound|oz"
     "|(?:centi|milli|kilo)?met(?:er|re)|(?:milli|kilo)?gram|lit(?:er|re)|gallon|quart|pint|cup"
@@ -77,11 +80,19 @@ def without_unit(text: str, *, letters: bool = False) -> tuple[str, str]:
 
 
 def other_size(gold: str, answer: str) -> bool:
-    """Whether two units are known and different, as metres and centimetres are."""
-    ours, theirs = SIZES.get(_name(gold)), SIZES.get(_name(answer))
-    return ours is not None and theirs is not None and ours != theirs
+    """Whether two units are known and different, as metres and centimetres are, or m/s and m/h."""
+    ours, theirs = (_sizes(unit) for unit in (gold, answer))
+    return len(ours) == len(theirs) and any(
+        a is not None and b is not None and a != b for a, b in zip(ours, theirs, strict=True)
+    )
 
 
-def _name(unit: str) -> str:
-    plain = WRAPPED_TEXT.sub(r"\1", unit).strip().lower()
+def _sizes(unit: str) -> list[int | None]:
+    """What is known of the parts of a unit such as `m/s`."""
+    plain = WRAPPED_TEXT.sub(r"\1", unit).lower()
+    return [SIZES.get(_name(part)) for part in re.split(r"/|\bper\b", plain)]
+
+
+def _name(part: str) -> str:
+    plain = part.strip()
     return plain[:-1] if len(plain) > 3 and plain.endswith("s") else plain
