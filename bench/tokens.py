@@ -1,9 +1,9 @@
 """Tokens per second of the transformers runner beside plain `model.generate`, on equal outputs.
 
 `python -m bench.tokens --questions 100` asks the bundled slow model, greedily: one prompt at a
-time, in fixed batches (left-padded, each waiting for its longest), and with the runner. Every way
-must give the same tokens; one run each, model loading left out, one thread. Exit code 1 when an
-output differs.
+time, in fixed batches (left-padded, each waiting for its longest), with transformers' continuous
+batching (caches of given sizes), and with the runner. Every way must give the same tokens; one run
+each, model loading left out, one thread. Exit code 1 when an output differs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 
 import laconic.demo
 from laconic.grade.tasks import load_task
@@ -51,6 +51,27 @@ def generated(model: Any, prompts: dict[str, tuple[int, ...]], limit: int, size:
         for name, row in zip(batch, rows.tolist(), strict=True):
             outputs[name] = _until(row, _ends(model))
     return outputs
+
+
+def continuous(model: Any, prompts: dict[str, tuple[int, ...]], limit: int, blocks: int) -> Outputs:
+    """Answer with `model.generate_batch`; blocks: of 256 tokens, in its cache.
+
+    Left to itself it sizes the cache by the memory that is free.
+    """
+    found = model.generate_batch(
+        [list(ids) for ids in prompts.values()],
+        generation_config=GenerationConfig(
+            max_new_tokens=limit,
+            do_sample=False,
+            eos_token_id=model.generation_config.eos_token_id,
+            pad_token_id=0,
+        ),
+        continuous_batching_config=ContinuousBatchingConfig(
+            num_blocks=blocks, max_batch_tokens=4 * blocks
+        ),
+    )
+    names = {ids: name for name, ids in prompts.items()}
+    return {names[tuple(one.prompt_ids)]: tuple(one.generated_tokens) for one in found.values()}
 
 
 def by_runner(runner: TransformersRunner, samples: Sequence[Sample], limit: int) -> Outputs:
@@ -114,6 +135,7 @@ def main() -> int:
     parser.add_argument("--questions", type=int, default=100)
     parser.add_argument("--max-tokens", type=int, default=512)
     parser.add_argument("--batches", type=int, nargs="+", default=[16, 128])
+    parser.add_argument("--blocks", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -131,6 +153,10 @@ def main() -> int:
     for size in arguments.batches:
         ways[f"generate, batches of {size}"] = lambda size=size: generated(  # type: ignore[misc]
             model, prompts, limit, size
+        )
+    for blocks in arguments.blocks:
+        ways[f"generate_batch, {blocks} blocks"] = lambda blocks=blocks: continuous(  # type: ignore[misc]
+            model, prompts, limit, blocks
         )
     ways["laconic"] = lambda: by_runner(runner, samples, limit)
     rows, same = measure(ways)

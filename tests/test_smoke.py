@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +14,20 @@ from safetensors.torch import load_file, save_file
 from laconic.errors import LaconicError
 from laconic.run.completion import Completion
 from laconic.run.sample import Message, Sample
+from laconic.run.sampling import Sampling
+from laconic.run.scripted import ScriptedRunner
 from laconic.run.transformers import TransformersRunner
-from laconic.smoke import CHECKS, Check, SmokeResult, _failed, smoke, think_tags_pair
+from laconic.smoke import (
+    CHECKS,
+    GIBBERISH,
+    Check,
+    SmokeResult,
+    _answers,
+    _checks,
+    _failed,
+    smoke,
+    think_tags_pair,
+)
 
 PAIR = Path(__file__).parent.parent / "src" / "laconic" / "demo" / "pair"
 PARENTS = {"quick": PAIR / "quick", "slow": PAIR / "slow"}
@@ -46,6 +60,7 @@ def test_think_tags(text: str, expected: bool) -> None:
         (answer("<think>a</think>42"), []),
         (answer(""), ["empty"]),
         (answer("<think>a</think> \n"), ["empty"]),
+        (answer("<think>"), ["empty", "tags"]),
         (answer("42", cut=True), ["cut"]),
         (answer("<think>so", cut=True), ["cut"]),  # it may yet have closed
         (answer("<think>a</think>b</think>c", cut=True), ["cut", "tags"]),
@@ -62,6 +77,30 @@ def test_worse_parent_and_one_more_are_allowed() -> None:
     assert check.ok
     assert not Check("cut", "", 5, {}, 4).ok
     assert Check("gibberish", "", None, {}, 1).ok
+
+
+def test_one_failure_beyond_the_worse_parent_is_one_too_few_to_fail() -> None:
+    parents = {"quick": [["cut"], []], "slow": [[], []]}
+    for failures, ok in ((2, True), (3, False)):
+        checks = {c.name: c for c in _checks([["cut"]] * failures, parents)}
+        assert (checks["cut"].allowed, checks["cut"].ok) == (2, ok)
+        assert (checks["tags"].allowed, checks["tags"].ok) == (1, True)
+
+
+def test_a_response_in_one_parents_manner_is_no_noise_though_the_other_finds_it_unlikely() -> None:
+    found = smoke(PARENTS["quick"], PARENTS, task="arithmetic", max_tokens=40, device="cpu")
+    assert min(row.likelihood["slow"] for row in found.rows) < -GIBBERISH
+    assert next(check.failed for check in found.checks if check.name == "gibberish") == 0
+
+
+def test_answers_stand_with_their_questions_whichever_finished_first() -> None:
+    class Backwards(ScriptedRunner):
+        def generate(self, *asked: Any) -> Iterator[Completion]:
+            yield from reversed(list(super().generate(*asked)))
+
+    asked = [Sample(id, text="?") for id in "abc"]
+    runner: Any = Backwards(lambda sample, draw: sample.id)
+    assert [one.text for one in _answers(runner, asked, Sampling())] == ["a", "b", "c"]
 
 
 def test_score_is_the_mean_log_probability_of_the_response() -> None:

@@ -33,16 +33,20 @@ def write_records(path: Path, records: list[Record]) -> None:
     _replace(path, b"".join(_line(record) for record in records))
 
 
-def read_json(path: Path) -> Record:
-    """The JSON object in a file. Raises LaconicError when it is missing or is not one."""
+def read_json(path: Path, why: str = "") -> Record:
+    """The JSON object in a file.
+
+    Raises LaconicError, which ends in `why` it is needed, when it is missing or is not one.
+    """
+    tail = f"; {why}" if why else ""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise LaconicError(f"{path}: not found") from None
+        raise LaconicError(f"{path}: not found{tail}") from None
     except (ValueError, OSError) as error:
-        raise LaconicError(f"{path}: not readable as JSON: {error}") from error
+        raise LaconicError(f"{path}: not readable as JSON: {error}{tail}") from error
     if not isinstance(value, dict):
-        raise LaconicError(f"{path}: expected a JSON object, got {type(value).__name__}")
+        raise LaconicError(f"{path}: expected a JSON object, got {type(value).__name__}{tail}")
     return value
 
 

@@ -15,7 +15,8 @@ class FakeServer(ThreadingHTTPServer):
 
     faults: what happens to the first requests for a completion, one word each: `drop`, `half`,
     `429`, `500`, `400`, `garbage`, `list`, `empty`, `counts`, `reason`, `hang`, or `ok`.
-    `always`: the fault of every request whose prompt holds the key.
+    `always`: the fault of every request whose prompt holds the key. `stops`: whether a stop string
+    is left out of the text (`cut`, as vLLM does) or left on it (`leave`).
     """
 
     daemon_threads = True
@@ -30,11 +31,12 @@ class FakeServer(ThreadingHTTPServer):
         lists: bool | None = True,
         model: str = "m",
         port: int = 0,
+        stops: str = "cut",
     ) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.faults, self.always, self.card = list(faults), always or {}, card or {}
         self.ignore_limit, self.lists = ignore_limit, lists
-        self.model = model
+        self.model, self.stops = model, stops
         self.extra_prompt_tokens = extra_prompt_tokens
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
@@ -129,8 +131,15 @@ class _Handler(BaseHTTPRequestHandler):
             prompt = "".join(message["content"] for message in body["messages"])
         text = "".join(map(str, prompt))[::-1]
         limit = len(text) + 1 if self.server.ignore_limit else body["max_tokens"]
-        cut = len(text) + 1 > limit
-        choice = {"index": 0, "finish_reason": "length" if cut else "stop"}
+        words = [w for w in body.get("stop", ()) if w in text]
+        whole = text.partition(words[0])[0] + words[0] if words else text
+        made = len(whole) + (not words)  # with an end token, or with the stop string
+        cut = made > limit
+        choice: dict[str, Any] = {"index": 0, "finish_reason": "length" if cut else "stop"}
+        text = whole.removesuffix(words[0]) if words and self.server.stops == "cut" else whole
+        if self.server.card.get("owned_by") == "vllm":
+            choice["stop_reason"] = words[0] if words and not cut else None
+            choice["token_ids"] = [3 + int(digit) for digit in whole[:limit] if digit.isdigit()]
         if fault == "reason":
             choice["finish_reason"] = "abort"
         answer = text[:limit] if cut else text
@@ -139,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             choice["text"] = answer
         usage = {
-            "completion_tokens": "7" if fault == "counts" else min(len(text) + 1, limit),
+            "completion_tokens": "7" if fault == "counts" else min(made, limit),
             "prompt_tokens": len(prompt) + self.server.extra_prompt_tokens,
         }
         self._send(200, {"choices": [choice], "usage": usage})  # one choice, whatever `n` says

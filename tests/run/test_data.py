@@ -27,11 +27,18 @@ from laconic.run.scripted import ScriptedRunner
         ({"n": 0, "temperature": 1.0}, "n is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"n": 2}, "2 draws at temperature 0"),
+        ({"stop": ("a", "")}, r"stop is .'a', ''.; expected a tuple of texts"),
+        ({"stop": "Question:"}, "stop is 'Question:'; expected a tuple"),
     ],
 )
 def test_sampling_out_of_range(wrong: dict[str, float], message: str) -> None:
     with pytest.raises(LaconicError, match=message):
         Sampling(**wrong)  # type: ignore[arg-type]
+
+
+def test_sampling_as_json_names_stop_texts_where_there_are_any() -> None:
+    assert "stop" not in Sampling().to_dict()  # as runs before stop texts recorded it
+    assert Sampling(stop=("a",)).to_dict() == Sampling().to_dict() | {"stop": ["a"]}
 
 
 def test_sample_is_a_chat_or_a_text() -> None:
@@ -40,12 +47,26 @@ def test_sample_is_a_chat_or_a_text() -> None:
             Sample("q", **wrong)  # type: ignore[arg-type]
 
 
-COMPLETION = Completion("q", 1, "a → b", 4, "length", 7, "ab12", (1, 2, 3, 4))
+COMPLETION = Completion(
+    "q",
+    1,
+    "a → b",
+    4,
+    "stop",
+    7,
+    "ab12",
+    (1, 2, 3, 4),
+    stop_string="\n\n",
+    opened=True,
+    think_tokens=3,
+)
 
 
 def test_completion_survives_its_record() -> None:
     record = COMPLETION.to_record() | {"token_ids": [1, 2, 3, 4]}  # as JSON brings it back
     assert Completion.from_record(record) == COMPLETION
+    earlier = {key: record[key] for key in list(record)[:7]}  # of a run before these fields
+    assert Completion.from_record(earlier) == Completion("q", 1, "a → b", 4, "stop", 7, "ab12")
 
 
 @pytest.mark.parametrize(

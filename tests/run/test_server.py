@@ -258,6 +258,49 @@ def test_cut_response() -> None:
     assert (found.tokens, found.stop, found.text) == (3, "length", "=0+")
 
 
+@pytest.mark.parametrize("stops", ["cut", "leave"])
+def test_stop_strings_are_sent_and_not_part_of_the_text(stops: str) -> None:
+    sampling = Sampling(max_tokens=100, stop=("+1", "</s>"))
+    with serving(stops=stops) as server:
+        first, second = runner(server, concurrency=1).generate(ASKED[:2], sampling)
+        list(runner(server).generate(ASKED[:1], GREEDY))
+    assert (first.text, first.tokens, first.stop) == ("=0+0", 5, "stop")
+    assert (second.text, second.tokens, second.stop) == ("=1", 4, "stop")  # as the server counts
+    assert second.stop_string == ("+1" if stops == "leave" else None)  # it does not say
+    assert server.bodies[0]["stop"] == ["+1", "</s>"]
+    assert "stop" not in server.bodies[2]
+
+
+def test_tokens_up_to_the_stop_string_where_the_server_tells_them(checkpoint: Path) -> None:
+    card = {"owned_by": "vllm", "max_model_len": 99}
+    sampling = Sampling(max_tokens=100, stop=("31",))
+    with serving(card=card) as server:
+        served = runner(server, dialect="vllm", tokenizer=checkpoint)
+        (found,) = served.generate([Sample("a", text="1+2=")], sampling)
+        (cut,) = served.generate([Sample("a", text="1+2=")], Sampling(max_tokens=2, stop=("31",)))
+    # the ids 4, 13, 5, 15, joined and reversed, are 515314
+    assert (found.text, found.stop, found.stop_string) == ("515", "stop", "31")
+    assert (found.tokens, found.token_ids) == (3, (8, 4, 8))
+    assert found.think_tokens == 0
+    assert (cut.text, cut.stop, cut.stop_string, cut.tokens) == ("51", "length", None, 2)
+
+
+def test_a_prompt_that_opens_a_thought_is_noted(checkpoint: Path) -> None:
+    with serving() as server:
+        served = runner(server, tokenizer=checkpoint, dialect="vllm")
+        (found,) = served.generate([Sample("a", text="1<think>")], GREEDY)
+    assert found.opened
+
+
+def test_weights_behind_a_server_cannot_be_replaced(checkpoint: Path) -> None:
+    with serving() as server:
+        served = runner(server)
+        for weights in (checkpoint, []):
+            with pytest.raises(LaconicError, match=r"weights behind http://127.*merge to a folder"):
+                served.load(weights)  # type: ignore[arg-type]
+    assert not server.paths
+
+
 def test_stopping_early_sends_no_more() -> None:
     with serving() as server:
         found = runner(server, concurrency=1).generate(ASKED, GREEDY)
@@ -337,5 +380,10 @@ def test_transformers_serve_gives_the_same_greedy_completions(
     assert identity.versions["server"] == "transformers"
     for name in ("weights", "tokenizer", "first_prompt", "context_window"):
         assert getattr(identity, name) == getattr(theirs, name)
+    stopped = Sampling(max_tokens=30, stop=("65", "cc"))
+    ours = TransformersRunner(checkpoint, device="cpu").generate(asked, stopped)
+    said = {one.key: (one.text.replace("<turn>", ""), one.stop, one.stop_string) for one in ours}
+    theirs = by_key(list(served.generate(asked, stopped)))
+    assert {key: (one.text, one.stop, one.stop_string) for key, one in theirs.items()} == said
     drawn = list(served.generate(asked, Sampling(30, 1.0, top_k=5, n=2)))
     assert len({one.text for one in drawn}) > 12  # it does sample

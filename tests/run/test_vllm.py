@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -20,7 +21,7 @@ from laconic.run.engines import make_runner
 from laconic.run.sample import Sample
 from laconic.run.sampling import Sampling
 from laconic.run.vllm import VllmRunner, VllmServerRunner, open_vllm
-from run.tiny import samples
+from run.tiny import samples, tokenizer
 
 GREEDY = Sampling(max_tokens=20)
 TESTS = Path(__file__).parent.parent
@@ -196,8 +197,13 @@ class FakeModel:
     def __init__(self, folder: str) -> None:
         self.live = AutoModelForCausalLM.from_pretrained(folder)
 
-    def load_weights(self, pairs: Any) -> None:
-        self.live.load_state_dict(dict(pairs))
+    def load_weights(self, pairs: Any) -> set[str]:
+        given = dict(pairs)
+        self.live.load_state_dict(given, strict=False)
+        return set(given)
+
+    def named_parameters(self) -> Any:
+        return self.live.named_parameters()
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return self.live.state_dict()  # type: ignore[no-any-return]
@@ -208,6 +214,7 @@ class FakeEngine:
 
     def __init__(self, model: FakeModel, window: int) -> None:
         self.model, self.waiting, self.aborted = model, {}, []  # type: ignore[var-annotated]
+        self.words = tokenizer()
         self.model_config = SimpleNamespace(max_model_len=window)
 
     def add_request(self, name: str, prompt: dict[str, list[int]], parameters: Any) -> None:
@@ -230,9 +237,14 @@ class FakeEngine:
             temperature=None,
             max_new_tokens=parameters.max_tokens,
             pad_token_id=0,
+            stop_strings=parameters.stop or None,
+            tokenizer=self.words,
         )[0, len(ids) :].tolist()
-        reason = "stop" if out[-1] in (0, 2) else "length"
-        response = SimpleNamespace(token_ids=out, finish_reason=reason)
+        text = self.words.decode(out)
+        word = next((word for word in parameters.stop if word in text), None)
+        assert parameters.detokenize or not parameters.stop  # vLLM refuses it
+        reason = "stop" if word or out[-1] in (0, 2) else "length"
+        response = SimpleNamespace(token_ids=out, finish_reason=reason, stop_reason=word)
         unfinished = SimpleNamespace(finished=False)
         done = SimpleNamespace(finished=True, request_id=name, outputs=[response])
         return [unfinished, done]
@@ -241,7 +253,7 @@ class FakeEngine:
 @pytest.fixture
 def vllm(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A stand-in for the module `vllm`."""
-    seen = SimpleNamespace(arguments={}, parameters=[])
+    seen = SimpleNamespace(arguments={}, parameters=[], calls=[])
 
     class LLM:
         def __init__(self, **arguments: Any) -> None:
@@ -254,6 +266,14 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
         def apply_model(self, function: Any) -> list[Any]:
             return [function(self.model)]
+
+        def collective_rpc(self, method: str, kwargs: dict[str, str]) -> list[None]:
+            seen.calls.append((method, kwargs))
+            if "--refuse" in kwargs["weights_path"]:
+                raise TypeError("unexpected keyword argument 'weights_path'")
+            folder = Path(kwargs["weights_path"])
+            self.model.load_weights(load_file(folder / "model.safetensors").items())
+            return [None] * seen.arguments["tensor_parallel_size"]
 
     def parameters(**given: Any) -> SimpleNamespace:
         seen.parameters.append(given)
@@ -285,15 +305,54 @@ def test_in_process(vllm: SimpleNamespace, checkpoint: Path) -> None:
 def test_in_process_load(vllm: SimpleNamespace, checkpoint: Path, other: Path) -> None:
     made = open_vllm(checkpoint, dtype="float32")
     made.load(load_file(other / "model.safetensors").items())
+    assert not vllm.calls  # nothing is read from the disk
     fresh = make_runner("transformers", other, device="cpu")
     expected = {one.id: one for one in fresh.generate(samples(4), GREEDY)}
     assert {one.id: one for one in made.generate(samples(4), GREEDY)} == expected
     streamed = made.identity(samples(1)[0]).weights
+    made.load(checkpoint)
     made.load(other)
+    assert vllm.calls[-1] == ("reload_weights", {"weights_path": str(other)})
+    assert {one.id: one for one in made.generate(samples(4), GREEDY)} == expected
     assert made.identity(samples(1)[0]).weights == fresh.identity(samples(1)[0]).weights
     assert streamed != made.identity(samples(1)[0]).weights  # of bytes in memory, not of files
-    with pytest.raises(LaconicError, match="several GPUs"):
-        open_vllm(checkpoint, tensor_parallel=2).load(other)
+
+
+def test_in_process_load_with_several_gpus(
+    vllm: SimpleNamespace, checkpoint: Path, other: Path
+) -> None:
+    made = open_vllm(checkpoint, tensor_parallel=2)
+    with pytest.raises(LaconicError, match="2 GPUs share the model.*merge to a folder"):
+        made.load(load_file(other / "model.safetensors").items())
+    assert list(made.generate(samples(1), GREEDY))  # nothing was touched
+    made.load(other)
+    assert vllm.calls == [("reload_weights", {"weights_path": str(other)})]
+
+
+def test_in_process_load_that_fails_leaves_nothing_to_generate_with(
+    vllm: SimpleNamespace, checkpoint: Path, other: Path, tmp_path: Path
+) -> None:
+    made = open_vllm(checkpoint)
+    part = load_file(other / "model.safetensors")
+    del part["lm_head.weight"]
+    with pytest.raises(LaconicError, match=r"lack 1 of .* first 'lm_head\.weight'"):
+        made.load(part.items())
+    with pytest.raises(LaconicError, match="loaded in part only"):
+        next(made.generate(samples(1), GREEDY))
+    refused = shutil.copytree(other, tmp_path / "--refuse")
+    with pytest.raises(LaconicError, match=r"vLLM 0\.0 cannot take these weights: unexpected"):
+        made.load(refused)
+    made.load(other)
+    assert list(made.generate(samples(1), GREEDY))
+
+
+def test_in_process_stop_strings(vllm: SimpleNamespace, checkpoint: Path) -> None:
+    sampling = Sampling(max_tokens=20, stop=("7", "=c"))
+    found = {one.id: one for one in open_vllm(checkpoint).generate(samples(12), sampling)}
+    theirs = make_runner("transformers", checkpoint, device="cpu")
+    assert found == {one.id: one for one in theirs.generate(samples(12), sampling)}
+    assert len({one.stop_string for one in found.values()}) > 1
+    assert vllm.parameters[0].items() >= {"stop": ["7", "=c"], "detokenize": True}.items()
 
 
 def test_in_process_stopped_early_leaves_nothing_waiting(

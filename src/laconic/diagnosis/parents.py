@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from laconic.errors import LaconicError, unknown
+from laconic.records import read_json
 from laconic.tensors.names import role_of
-from laconic.tensors.source import Source, read_json
+from laconic.tensors.source import Source
 from laconic.tensors.vocab import TOKENIZER_FILES, Vocabulary, read_vocabulary
 
 TIE_POLICIES = ("untie_any", "base", "error")

@@ -69,8 +69,7 @@ def by_group(rows: Sequence[Row], names: Sequence[str], measure: str, axis: str)
     frame = Frame()
     places = list(dict.fromkeys(_category(row) for row in rows))
     x = frame.x(-0.5, len(places) - 0.5)
-    highs = [row.reflection if share else row.tokens_interval[1] for row in rows]
-    y = frame.y(0.0, 1.0 if share else 1.08 * max(highs))
+    y = frame.y(0.0, 1.0 if share else 1.08 * max(row.tokens_interval[1] for row in rows))
     lines = []
     for number, name in enumerate(names):
         shift = 0.28 * ((number + 0.5) / len(names) - 0.5)  # side by side, so that bars show
@@ -254,20 +253,25 @@ def _name(name: str, box: Box) -> Markup:
 
 
 def _group_line(points: Sequence[tuple[float, Row]], y: Scale, share: bool) -> list[Markup]:
-    def value(row: Row) -> float:
-        return row.reflection if share else row.tokens
-
-    marks = [path([(x, y(value(row))) for x, row in points], class_="line thin")]
+    marks = [path([(x, y(_measured(row, share)[0])) for x, row in points], class_="line thin")]
     for x, row in points:
-        low, high = row.tokens_interval
-        if not share:
+        value, interval = _measured(row, share)
+        shown = percent(value) if share else f"{value:.1f} tokens"
+        if interval is not None:
+            low, high = interval
             marks.append(tag("line", x1=x, x2=x, y1=y(low), y2=y(high), class_="bar"))
-        shown = percent(value(row)) if share else f"{row.tokens:.1f} tokens [{low:.1f}, {high:.1f}]"
+            bounds = (percent(low), percent(high)) if share else (f"{low:.1f}", f"{high:.1f}")
+            shown += f" [{bounds[0]}, {bounds[1]}]"
         words = f"{row.name}, {_category(row)}: {shown}, {row.questions} questions"
-        marks.append(
-            tag("circle", tag("title", words), cx=x, cy=y(value(row)), r=3.5, class_="dot")
-        )
+        marks.append(tag("circle", tag("title", words), cx=x, cy=y(value), r=3.5, class_="dot"))
     return marks
+
+
+def _measured(row: Row, share: bool) -> tuple[float, Interval | None]:
+    """The share that reflects, or mean tokens; with its interval."""
+    if share:
+        return row.reflection, row.reflection_interval
+    return row.tokens, row.tokens_interval
 
 
 def _category(row: Row) -> str:

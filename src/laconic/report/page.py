@@ -23,9 +23,11 @@ from laconic.report.charts import (
     by_group,
     length_distribution,
 )
+from laconic.report.front import front_runs, is_search, search_figures
+from laconic.report.layouts import Table
 from laconic.report.responses import collect
 from laconic.report.svg import COLOURS
-from laconic.report.tables import Table, comparison_table
+from laconic.report.tables import comparison_table
 
 SHOWN_SETTINGS = ("dtype", "context_window", "weights", "tokenizer")
 
@@ -45,10 +47,16 @@ def report(
 ) -> Path:
     """Write one HTML page about complete runs of the same questions; return its path.
 
+    runs: run folders; the folder of a search stands for the runs of its front on the test
+    questions, and adds figures of its own.
     against: the run folder of the reference, as a rule the slow parent's. The page needs no
     network and no other file. Raises LaconicError for runs that are not complete or cannot be
     compared, or a path that cannot be written.
     """
+    searches = [run for run in runs if is_search(run)]
+    runs = [path for run in runs for path in (front_runs(run) if is_search(run) else [run])]
+    if searches and against is None:
+        against = runs[0]
     comparison = compare(runs, against)
     names = [row.name for row in comparison.rows]
     folders = _folders(runs, against)
@@ -62,9 +70,12 @@ def report(
         names=names,
         numbers={name: number for number, name in enumerate(names)},
         colours=COLOURS,
-        table=comparison_table(comparison, methods=False),
+        table=comparison_table(comparison, methods=False, tests=True),
         groups=_groups_table(comparison),
-        figures=_figures(comparison, lengths),
+        figures=[
+            *(Figure(*drawn) for drawn in search_figures(searches)),
+            *_figures(comparison, lengths),
+        ],
         measured=_measured(names, records),
         data=_embedded(found.data),
         note=found.note,
@@ -123,7 +134,7 @@ def _figures(comparison: Comparison, lengths: Sequence[Lengths]) -> list[Figure]
         Figure(
             "Accuracy against length",
             accuracy_and_tokens(comparison.rows),
-            "Up and to the left is better. Bars: 95% intervals, bootstrap over questions.",
+            "Up and to the left is better. Bars: 95% intervals.",
         ),
         Figure(
             "Accuracy under a token budget",
@@ -143,7 +154,7 @@ def _figures(comparison: Comparison, lengths: Sequence[Lengths]) -> list[Figure]
                 f"Reflection {title}",
                 by_group(rows, names, "reflection", "responses that reflect"),
                 "The share of responses that go back over their own steps: wait, double-check, "
-                "re-examine, recap, let me check, let me verify.",
+                "re-examine, recap, let me check, let me verify. Bars: 95% intervals.",
             ),
         ]
     spread = Figure(

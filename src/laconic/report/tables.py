@@ -1,44 +1,74 @@
-"""Tables of runs: on the terminal, in Markdown, as JSON."""
+"""Tables of runs: which columns they have, and in which format they are written."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import IO, Any, Literal
+from typing import Any
 
 from laconic.errors import unknown
-from laconic.grade.comparisons import Comparison, Interval, Row
+from laconic.grade.comparisons import Comparison, Row
 from laconic.grade.evaluation import RunSummary
 from laconic.grade.metrics import Measures
+from laconic.report.columns import (
+    ACCURACY_CHANGE,
+    LABELS,
+    QUESTIONS,
+    TOKEN_CHANGE,
+    Column,
+    every_column,
+    short_columns,
+    show,
+    tested_columns,
+)
+from laconic.report.layouts import Table, print_terminal, to_latex, to_markdown
 
-Format = Literal["terminal", "markdown", "json"]
-FORMATS: tuple[Format, ...] = ("terminal", "markdown", "json")
-PIPE_WIDTH = 160
-"""Characters per line when standard output is not a terminal."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Text cells ready to be laid out; the first `labels` columns are words, the rest numbers."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    labels: int = 1
-    notes: tuple[str, ...] = ()
+FORMATS = ("terminal", "md", "csv", "latex", "json")
 
 
 def comparison_table(
-    comparison: Comparison, *, groups: bool = False, methods: bool = True
+    comparison: Comparison, *, groups: bool = False, methods: bool = True, tests: bool = False
 ) -> Table:
     """A comparison as a table: one line per run, or per run and group of questions.
 
-    methods: whether the method has a column of its own beside the name.
+    methods: whether the method has a column of its own beside the name. tests: whether the paired
+    test, AES and the changes of length over tasks have theirs.
     """
     rows = comparison.groups if groups else comparison.rows
-    labels = tuple(label for label in _labels(rows) if methods or label != "method")
-    return _without_empty(rows, labels, comparison.reference, comparison.notes)
+    labels = [
+        label
+        for label in LABELS
+        if label.name == "name" or any(label.value(row) for row in rows)
+        if methods or label.name != "method"
+    ]
+    grouped = any(label.name in ("level", "task") for label in labels)
+    columns = [*[QUESTIONS] * grouped, *short_columns(comparison, rows)]
+    columns += tested_columns(rows) if tests and comparison.reference is not None else []
+    cells = [
+        (
+            *(label.value(row) or "" for label in labels),
+            *(_cell(row, column, comparison.reference) for column in columns),
+        )
+        for row in rows
+    ]
+    names = tuple(column.name for column in (*labels, *columns))
+    return Table(names, tuple(cells), len(labels), comparison.notes)
+
+
+def long_table(comparison: Comparison) -> Table:
+    """All that is measured: one line per measure, one column per run."""
+    rows = comparison.rows
+    columns = every_column(rows)
+    shown = [column for column in columns if any(column.value(row) is not None for row in rows)]
+    cells = [(column.name, *(column.text(row) for row in rows)) for column in shown]
+    return Table(("measure", *(row.name for row in rows)), tuple(cells), 1, comparison.notes)
+
+
+def _cell(row: Row, column: Column, reference: str | None) -> str:
+    changes = column in (ACCURACY_CHANGE, TOKEN_CHANGE)
+    return "reference" if changes and row.name == reference else column.text(row)
 
 
 def summary_table(summary: RunSummary) -> Table:
@@ -47,16 +77,33 @@ def summary_table(summary: RunSummary) -> Table:
     return Table(columns, tuple(_summary_row(measures) for measures in summary.measures))
 
 
-def write_comparison(comparison: Comparison, format: str = "terminal", file: Any = None) -> None:
-    """Write a comparison: `terminal`, `markdown` or `json`, to standard output by default."""
+def write_comparison(
+    comparison: Comparison,
+    format: str = "terminal",
+    file: Any = None,
+    *,
+    groups: bool = False,
+    long: bool = False,
+) -> None:
+    """Write a comparison in one of FORMATS, to standard output by default.
+
+    groups: a second table, by task and level. long: every measure in place of the usual ones.
+    `csv` and `json` hold everything, whatever these two say.
+    """
     if format == "json":
         _write_json(comparison.to_dict(), file)
+    elif format == "csv":
+        (file or sys.stdout).write(to_csv(comparison))
     else:
-        write_table(comparison_table(comparison), format, file)
+        methods = format != "terminal"  # a terminal has no room for both name and method
+        usual = comparison_table(comparison, methods=methods)
+        write_table(long_table(comparison) if long else usual, format, file)
+        if groups:
+            write_table(comparison_table(comparison, groups=True, methods=methods), format, file)
 
 
 def write_summary(summary: RunSummary, format: str = "terminal", file: Any = None) -> None:
-    """Write one run's measures: `terminal`, `markdown` or `json`, to standard output by default."""
+    """Write one run's measures: `terminal`, `md` or `json`, to standard output by default."""
     if format == "json":
         _write_json(summary.to_dict(), file)
     else:
@@ -64,87 +111,32 @@ def write_summary(summary: RunSummary, format: str = "terminal", file: Any = Non
 
 
 def write_table(table: Table, format: str = "terminal", file: Any = None) -> None:
-    """Lay out a table: `terminal` or `markdown`. Raises LaconicError for another format."""
-    if format == "markdown":
+    """Lay out a table: `terminal`, `md` or `latex`. Raises LaconicError for another format."""
+    if format == "md":
         print(to_markdown(table), file=file or sys.stdout)
+    elif format == "latex":
+        print(to_latex(table), file=file or sys.stdout)
     elif format == "terminal":
-        _print_rich(table, file or sys.stdout)
+        print_terminal(table, file or sys.stdout)
     else:
         raise unknown("format", format, FORMATS)
 
 
-def to_markdown(table: Table) -> str:
-    """The table as Markdown: words to the left, numbers to the right, notes below."""
-    rules = ["---" if i < table.labels else "---:" for i in range(len(table.columns))]
-    lines = [table.columns, tuple(rules), *table.rows]
-    text = "\n".join(
-        "| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines
-    )
-    return "\n".join([text, *(f"\nNote: {note}." for note in table.notes)])
+def to_csv(comparison: Comparison) -> str:
+    """One line per run and group of questions: plain numbers, units in the header.
 
-
-def _print_rich(table: Table, file: IO[str]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    # A pipe has no width of its own: the same bytes wherever it is written.
-    width = None if file.isatty() else PIPE_WIDTH
-    console = Console(file=file, width=width, highlight=False)
-    drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False)
-    for place, column in enumerate(table.columns):
-        words = place < table.labels
-        drawn.add_column(
-            column, justify="left" if words else "right", no_wrap=words, overflow="fold"
-        )
-    for row in table.rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    console.print(drawn)
-    for note in table.notes:
-        console.print(Text(f"Note: {note}."))
-
-
-def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
-    optional = ("method", "task", "level")
-    return ("name", *(label for label in optional if any(getattr(row, label) for row in rows)))
-
-
-def _without_empty(
-    rows: Sequence[Row], labels: tuple[str, ...], reference: str | None, notes: tuple[str, ...]
-) -> Table:
-    """The columns that say something: changes only with a reference, ungraded only if any are."""
-    columns = [*labels]
-    if "level" in labels or "task" in labels:
-        columns.append("n")
-    columns.append("accuracy")
-    if reference is not None:
-        columns.append("accuracy change")
-    columns.append("mean tokens")
-    if reference is not None:
-        columns.append("token change")
-    columns += ["reflection", "cut"]
-    if any(row.ungraded for row in rows):
-        columns.append("ungraded")
-    cells = tuple(tuple(_cell(row, column, reference) for column in columns) for row in rows)
-    return Table(tuple(columns), cells, len(labels), notes)
-
-
-def _cell(row: Row, column: str, reference: str | None) -> str:
-    if column in ("name", "method", "task", "level"):
-        return getattr(row, column) or ""
-    if row.name == reference and column.endswith(" change"):
-        return "reference"
-    return {
-        "n": str(row.questions),
-        "accuracy": _with(row.accuracy, row.accuracy_interval, _percent),
-        "accuracy change": _with(row.accuracy_change, row.accuracy_change_interval, _points),
-        "mean tokens": _with(row.tokens, row.tokens_interval, _count),
-        "token change": _with(row.tokens_change, row.tokens_change_interval, _signed_percent),
-        "reflection": _percent(row.reflection),
-        "cut": _percent(row.cut),
-        "ungraded": str(row.ungraded),
-    }[column]
+    An interval has two columns, `low` and `high`; what is not defined is empty. A line without
+    task and level is over all questions.
+    """
+    rows = (*comparison.rows, *comparison.groups)
+    columns = [*LABELS, *every_column(rows)]
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow([*(name for column in columns for name in column.headers()), "notes"])
+    notes = "; ".join(comparison.notes)
+    for row in rows:
+        lines.writerow([*(value for column in columns for value in column.values(row)), notes])
+    return text.getvalue()
 
 
 def _summary_row(measures: Measures) -> tuple[str, ...]:
@@ -154,34 +146,12 @@ def _summary_row(measures: Measures) -> tuple[str, ...]:
     return (
         " ".join(part for part in (group.task, level) if part) or "all",
         str(measures.questions),
-        _with(accuracy.value, (accuracy.low, accuracy.high), _percent) if accuracy else "-",
-        _with(tokens.value, (tokens.low, tokens.high), _count),
-        _percent(measures.reflection.value),
-        _percent(measures.cut.value),
+        show("share", accuracy.value, (accuracy.low, accuracy.high)) if accuracy else "-",
+        show("tokens", tokens.value, (tokens.low, tokens.high)),
+        show("share", measures.reflection.value),
+        show("share", measures.cut.value),
         str(measures.ungraded),
     )
-
-
-def _with(value: float | None, interval: Interval | None, show: Any) -> str:
-    if value is None or interval is None:
-        return "-"
-    return f"{show(value)} [{show(interval[0], '')}, {show(interval[1], '')}]"
-
-
-def _percent(value: float, unit: str = "%") -> str:
-    return f"{100 * value:.1f}{unit}"
-
-
-def _signed_percent(value: float, unit: str = "%") -> str:
-    return f"{100 * value:+.1f}{unit}"
-
-
-def _points(value: float, unit: str = " pp") -> str:
-    return f"{100 * value:+.1f}{unit}"
-
-
-def _count(value: float, unit: str = "") -> str:
-    return f"{value:.1f}{unit}"
 
 
 def _write_json(value: dict[str, Any], file: Any) -> None:

@@ -16,10 +16,13 @@ class Completion:
     """One response.
 
     tokens: completion tokens, with the end-of-sequence token that stopped it, if one did.
-    stop: `stop` when the model ended it, `length` when the token limit or the context window did.
+    stop: `stop` when the model or a stop string ended it, `length` when the token limit or the
+    context window did. stop_string: the one that ended it, if the runner knows it.
     text: the response without its end token; special tokens such as </think> are kept.
     prompt_sha256: digest of the prompt as rendered for this model. draw: 0 to n - 1.
-    token_ids: the completion's tokens, when the runner knows them.
+    token_ids: the completion's tokens, when the runner knows them. opened: whether the prompt
+    ended inside a thought. think_tokens: tokens of the thought, split by their ids; None when the
+    runner kept none.
     """
 
     id: str
@@ -30,6 +33,9 @@ class Completion:
     prompt_tokens: int
     prompt_sha256: str
     token_ids: tuple[int, ...] | None = None
+    stop_string: str | None = None
+    opened: bool = False
+    think_tokens: int | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -53,6 +59,9 @@ class Completion:
             prompt_tokens=_field(record, "prompt_tokens", int),
             prompt_sha256=_field(record, "prompt_sha256", str),
             token_ids=None if ids is None else tuple(ids),
+            stop_string=record.get("stop_string"),
+            opened=bool(record.get("opened")),
+            think_tokens=record.get("think_tokens"),
         )
 
 

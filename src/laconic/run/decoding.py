@@ -9,7 +9,7 @@ generation settings.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,16 +40,25 @@ class Row:
         """The number that picks this row's next token."""
         return self.noise[len(self.tokens)]
 
-    def take(self, token: int, ends: frozenset[int]) -> None:
-        """Add a token; the row is finished when it is an end token or the limit is reached."""
+    def take(self, token: int, ends: Ends) -> None:
+        """Add a token; the row is finished when that ends it or the limit is reached."""
         self.tokens.append(token)
-        self.finished = token in ends or len(self.tokens) >= self.limit
+        full = len(self.tokens) >= self.limit
+        self.finished = full or token in ends.ids or ends.reached(self.tokens)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What ends a response: one of `ids`, or what its tokens say so far."""
+
+    ids: frozenset[int]
+    reached: Callable[[Sequence[int]], bool]
 
 
 def decode(
-    model: Any, rows: Sequence[Row], sampling: Sampling, ends: frozenset[int], batch_size: int
+    model: Any, rows: Sequence[Row], sampling: Sampling, ends: Ends, batch_size: int
 ) -> Iterator[Row]:
-    """Yield the rows as they finish. `ends`: the ids that end a response.
+    """Yield the rows as they finish.
 
     At most `batch_size` rows are in the model at a time. Long prompts go first, so that prompts
     of one batch are of about one length and a batch that does not fit in memory fails early.
@@ -68,7 +77,7 @@ def decode(
 class _Batch:
     """The rows in the model; those that finished stay until it is worth copying the cache."""
 
-    def __init__(self, model: Any, sampling: Sampling, ends: frozenset[int]) -> None:
+    def __init__(self, model: Any, sampling: Sampling, ends: Ends) -> None:
         self._model, self._sampling, self._ends = model, sampling, ends
         self._rows: list[Row] = []
         self._cache: RowCache | None = None

@@ -40,7 +40,8 @@ def get_dialect(name: str) -> Dialect:
 
 def _common(sampling: Sampling, limit: int) -> Fields:
     top_p = 1.0 if sampling.greedy else sampling.top_p
-    return {
+    stop = {"stop": list(sampling.stop)} if sampling.stop else {}
+    return stop | {
         "max_tokens": limit,
         "temperature": sampling.temperature,
         "top_p": top_p,

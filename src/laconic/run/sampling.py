@@ -16,6 +16,7 @@ class Sampling:
     max_tokens: most completion tokens, 1 or more (the context window may end a response sooner).
     temperature: 0 is greedy decoding. top_p: in (0, 1], 1 is off. top_k: 0 is off.
     n: responses (draws) per sample; more than one needs a temperature. seed: 0 or more.
+    stop: texts at which a response ends; they are left out of it and of its tokens.
     Raises LaconicError for a value out of range.
     """
 
@@ -25,6 +26,7 @@ class Sampling:
     top_k: int = 0
     n: int = 1
     seed: int = 0
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check("max_tokens", self.max_tokens, self.max_tokens >= 1, "1 or more")
@@ -34,6 +36,8 @@ class Sampling:
         _check("top_k", self.top_k, self.top_k >= 0, "0 (off) or more")
         _check("n", self.n, self.n >= 1, "1 or more")
         _check("seed", self.seed, self.seed >= 0, "0 or more")
+        if not isinstance(self.stop, tuple) or not all(self.stop):
+            raise LaconicError(f"sampling: stop is {self.stop!r}; expected a tuple of texts")
         if self.greedy and self.n > 1:
             raise LaconicError(
                 f"sampling: {self.n} draws at temperature 0 would all be the same; "
@@ -46,8 +50,9 @@ class Sampling:
         return self.temperature == 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The parameters as a JSON object."""
-        return asdict(self)
+        """The parameters as a JSON object; `stop` only where there are any."""
+        stop = {"stop": list(self.stop)} if self.stop else {}
+        return {name: value for name, value in asdict(self).items() if name != "stop"} | stop
 
 
 def _check(name: str, value: float, fits: bool, expected: str) -> None:

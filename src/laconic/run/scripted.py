@@ -28,7 +28,7 @@ class ScriptedRunner:
     def generate(
         self, samples: Sequence[Sample], sampling: Sampling, done: Collection[Key] = ()
     ) -> Iterator[Completion]:
-        """Yield the script's answers, cut at sampling.max_tokens words."""
+        """Yield the script's answers, cut at stop strings and at sampling.max_tokens words."""
         for sample, draw in pending(samples, sampling, done):
             completion = self._complete(sample, draw, sampling)
             self.generated.append(completion.key)
@@ -44,7 +44,9 @@ class ScriptedRunner:
 
     def _complete(self, sample: Sample, draw: int, sampling: Sampling) -> Completion:
         text = self._answer(sample, draw)
-        tokens = len(text.split()) + 1  # with the end token
+        word = _first_stop(text, sampling.stop)
+        text = text if word is None else text.partition(word)[0]
+        tokens = len(text.split()) + (word is None)  # with the end token
         cut = tokens > sampling.max_tokens
         prompt = sample.text or "\n".join(message.content for message in sample.messages)
         return Completion(
@@ -55,6 +57,7 @@ class ScriptedRunner:
             stop="length" if cut else "stop",
             prompt_tokens=len(prompt.split()),
             prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(),
+            stop_string=None if cut else word,
         )
 
     def _answer(self, sample: Sample, draw: int) -> str:
@@ -63,3 +66,8 @@ class ScriptedRunner:
         if sample.id not in self._script:
             raise LaconicError(f"the script has no answer for sample '{sample.id}'")
         return self._script[sample.id]
+
+
+def _first_stop(text: str, stops: Sequence[str]) -> str | None:
+    found = [(place, stop) for stop in stops if (place := text.find(stop)) >= 0]
+    return min(found)[1] if found else None

@@ -13,7 +13,7 @@ import os
 import platform
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from laconic.run.host import Host
 from laconic.run.runner import SHOWN_IDS, Identity, Key, Weights, pending
 from laconic.run.sample import Sample
 from laconic.run.sampling import Sampling
+from laconic.run.thoughts import THINK_END, opens_thought, thought_tokens
 from laconic.run.tokenizer import Prompt, Tokenizer, ends_of, room
 from laconic.run.wire import Address, FailedError, RefusedError
 
@@ -212,8 +213,7 @@ class ServerRunner:
                 f"{error}): {json.dumps(reply)[:200]}"
             ) from None
         self._check(request, tokens, prompt_tokens)
-        ids = choice.get("token_ids")
-        return Completion(
+        found = Completion(
             id=request.sample.id,
             draw=request.draw,
             text=self._without_end(text, stop),
@@ -221,8 +221,21 @@ class ServerRunner:
             stop=stop,
             prompt_tokens=prompt_tokens,
             prompt_sha256=_prompt_digest(request),
-            token_ids=tuple(ids) if ids else None,
+            stop_string=_stop_string(choice, text, request.body.get("stop", ())),
+            opened=request.prompt is not None and opens_thought(request.prompt),
         )
+        return self._with_ids(_without_word(found), choice.get("token_ids"))
+
+    def _with_ids(self, found: Completion, ids: list[int] | None) -> Completion:
+        """The completion with its tokens, when the server sent them and they can be read here."""
+        if not ids:
+            return found
+        if self._tokenizer is None:
+            return replace(found, token_ids=tuple(ids))
+        if found.stop_string is not None:
+            ids = ids[: self._tokenizer.count(ids, found.text)]
+        thought = thought_tokens(self._tokenizer, ids, found.text, found.opened)
+        return replace(found, tokens=len(ids), token_ids=tuple(ids), think_tokens=thought)
 
     def _check(self, request: _Request, tokens: object, prompt_tokens: object) -> None:
         """Refuse a reply that shows another reading of the request than the one meant."""
@@ -257,7 +270,7 @@ class ServerRunner:
 
     def _refuse_lost_tags(self, dialect: Dialect) -> None:
         special = frozenset() if self._tokenizer is None else self._tokenizer.special
-        if "</think>" in special and not dialect.keeps_special:
+        if THINK_END in special and not dialect.keeps_special:
             raise LaconicError(
                 f"{self._where} leaves special tokens out of its text, and </think> is one in "
                 f"model '{self._name}'; use vLLM, SGLang, or --engine transformers"
@@ -338,6 +351,19 @@ def _string(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected text, got {value!r}")
     return value
+
+
+def _stop_string(choice: dict[str, Any], text: str, stops: Sequence[str]) -> str | None:
+    """The stop string that ended a response: said by the server, or left on the text."""
+    said = choice.get("stop_reason")
+    left = next((word for word in stops if text.endswith(word)), None)
+    return said if isinstance(said, str) else left
+
+
+def _without_word(found: Completion) -> Completion:
+    """Without the stop string, which some servers leave on the text."""
+    word = found.stop_string
+    return found if word is None else replace(found, text=found.text.removesuffix(word))
 
 
 def _stop_of(choice: dict[str, Any]) -> Stop:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from laconic.errors import LaconicError
+from laconic.models import tokenizer_in
 from laconic.run.sample import Sample
 from laconic.run.sampling import Sampling
 
@@ -35,20 +35,7 @@ class Tokenizer:
     """
 
     def __init__(self, folder: str | Path, name: str) -> None:
-        self._name = name
-        try:
-            self._words = transformers.AutoTokenizer.from_pretrained(folder)
-            ordinary = self._ordinary()
-        except Exception as error:  # the tokenizers library raises plain Exception for a bad file
-            raise LaconicError(
-                f"model '{name}': its tokenizer cannot be loaded from {folder}: {first_line(error)}"
-            ) from error
-        # transformers makes an empty tokenizer of the architecture's kind when files are missing.
-        if not ordinary:
-            raise LaconicError(
-                f"model '{name}': no tokenizer in {folder}; "
-                "copy tokenizer.json and tokenizer_config.json from its parent"
-            )
+        self._name, self._words = name, tokenizer_in(folder, name)
 
     @property
     def end(self) -> int | None:
@@ -95,6 +82,10 @@ class Tokenizer:
         )
         return text
 
+    def count(self, ids: Sequence[int], head: str) -> int:
+        """How many of the first ids it takes to say `head`, with which their text begins."""
+        return bisect_left(range(len(ids)), True, key=lambda n: self.text(ids[:n]).startswith(head))
+
     def _ordinary(self) -> list[tuple[int, str]]:
         """The ids and words that are not added tokens, by id."""
         added = self._words.get_added_vocab()
@@ -124,8 +115,3 @@ def room(id: str, prompt: Prompt, window: int | None, name: str, sampling: Sampl
             "together; leave the sample out, or use a model with a larger window"
         )
     return min(sampling.max_tokens, window - len(prompt.ids))
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

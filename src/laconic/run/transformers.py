@@ -13,13 +13,15 @@ import transformers
 from torch import Tensor
 
 from laconic.errors import LaconicError
+from laconic.models import choose_device, load_model, threads_for
 from laconic.run.completion import Completion
-from laconic.run.decoding import Row, decode, mean_log_probability
+from laconic.run.decoding import Ends, Row, decode, mean_log_probability
 from laconic.run.picking import Noise
 from laconic.run.runner import SHOWN_IDS, Identity, Key, Weights, pending
 from laconic.run.sample import Sample
 from laconic.run.sampling import Sampling
-from laconic.run.tokenizer import Prompt, Tokenizer, ends_of, first_line, room
+from laconic.run.stops import Stops
+from laconic.run.tokenizer import Tokenizer, ends_of, room
 from laconic.run.weights import (
     check_specs,
     digest_files,
@@ -30,8 +32,6 @@ from laconic.run.weights import (
 from laconic.tensors.source import Source, open_source
 
 CPU_BATCH, CUDA_BATCH = 128, 32
-SMALL_MODEL = 10_000_000
-"""In parameters."""
 DTYPES = ("float32", "bfloat16", "float16")
 DECIDES_NUMBERS = (
     "model_type",
@@ -65,12 +65,12 @@ class TransformersRunner:
         dtype: str | None = None,
         batch_size: int | None = None,
     ) -> None:
-        self._device = _device(device)
+        self._device = choose_device(device)
         self._batch_size = _batch_size(batch_size, self._device)
         source = open_source(model)
         self._name = str(model)
         self._tokenizer = Tokenizer(source.folder, source.name)
-        self._model = _model(source, self._device, _dtype(dtype, self._device))
+        self._model = load_model(source, self._device, _dtype(dtype, self._device))
         self._files: Sequence[Path] | None = source.files
         self._window = _window(self._model.config)
         self._digest: str | None = None
@@ -102,10 +102,12 @@ class TransformersRunner:
             )
             for sample, draw in asked
         ]
-        ends = self._ends()
-        with _memory_error(self._batch_size), _threads(self._model):
+        stops = Stops(sampling.stop, self._tokenizer)
+        ends = Ends(self._ends(), stops.reached)
+        with _memory_error(self._batch_size), threads_for(self._model):
             for row in decode(self._model, rows, sampling, ends, self._batch_size):
-                yield self._completion(row, prompts[row.key[0]], ends)
+                ended = row.tokens[-1] in ends.ids
+                yield stops.completion(row.key, prompts[row.key[0]], row.tokens, ended=ended)
 
     def load(self, weights: Weights) -> None:
         """Replace the model's weights in place: by a folder's (or Hub id's), or by pairs.
@@ -130,7 +132,8 @@ class TransformersRunner:
         prompt = self._tokenizer.prompt(sample).ids
         tail = () if self._tokenizer.end is None else (self._tokenizer.end,)
         ids = [*prompt, *self._tokenizer.ids(response, special=False), *tail][: self._window]
-        return mean_log_probability(self._model, ids, len(prompt))
+        with threads_for(self._model):
+            return mean_log_probability(self._model, ids, len(prompt))
 
     def identity(self, first: Sample) -> Identity:
         """Describe the model; reads the weights' bytes once to name them."""
@@ -162,20 +165,6 @@ class TransformersRunner:
         configs = (self._model.config, self._model.generation_config)
         return ends_of(self._tokenizer.end, *(getattr(c, "eos_token_id", None) for c in configs))
 
-    def _completion(self, row: Row, prompt: Prompt, ends: frozenset[int]) -> Completion:
-        ended = row.tokens[-1] in ends
-        ids = row.tokens[:-1] if ended else row.tokens
-        return Completion(
-            id=row.key[0],
-            draw=row.key[1],
-            text=self._tokenizer.text(ids),
-            tokens=len(row.tokens),
-            stop="stop" if ended else "length",
-            prompt_tokens=len(prompt.ids),
-            prompt_sha256=prompt.sha256,
-            token_ids=tuple(row.tokens),
-        )
-
     def _check(self, source: Source) -> None:
         check_specs(self._model, source.specs)
         theirs = _config(source)
@@ -190,21 +179,6 @@ class TransformersRunner:
 
 def _config(source: Source) -> Any:
     return transformers.AutoConfig.from_pretrained(source.folder)
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise LaconicError(f"unknown device '{name}'; expected cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise LaconicError(
-            f"device '{name}': this machine has {torch.cuda.device_count()} CUDA devices that "
-            "torch can use; choose another, or cpu"
-        )
-    return device
 
 
 def _batch_size(size: int | None, device: torch.device) -> int:
@@ -223,56 +197,9 @@ def _dtype(name: str | None, device: torch.device) -> str:
     return name
 
 
-def _model(source: Source, device: torch.device, dtype: str) -> Any:
-    try:
-        with _quiet():
-            model, info = transformers.AutoModelForCausalLM.from_pretrained(
-                source.folder, dtype=dtype, output_loading_info=True
-            )
-    except Exception as error:  # whatever a damaged config or weight file makes it raise
-        raise LaconicError(
-            f"model '{source.name}': cannot be loaded from {source.folder}: {first_line(error)}"
-        ) from error
-    # transformers fills a missing parameter with random numbers and goes on.
-    if missing := sorted(info["missing_keys"]):
-        raise LaconicError(
-            f"model '{source.name}': its files lack {len(missing)} parameters, first "
-            f"'{missing[0]}'; the checkpoint is incomplete, or its config does not fit it"
-        )
-    return model.to(device).eval()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own progress bar."""
-    shown = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers.utils.logging.enable_progress_bar()
-
-
 def _window(config: Any) -> int | None:
     window = getattr(config.get_text_config(), "max_position_embeddings", None)
     return None if window is None else int(window)
-
-
-@contextlib.contextmanager
-def _threads(model: Any) -> Iterator[None]:
-    """One thread for a small model on CPU.
-
-    Its steps are too short to share: on two busy cores a 0.6M-parameter model took 20 times as
-    long with two threads as with one, waiting for each other.
-    """
-    before = torch.get_num_threads()
-    if model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,8 @@ from laconic.run.sample import Sample
 from laconic.run.sampling import Sampling
 from laconic.run.server import ModelFolder, ServerRunner, digest_of, seed_of
 from laconic.run.serving import Serving, find_command, free_port
-from laconic.run.tokenizer import Prompt, Tokenizer, room
+from laconic.run.stops import Stops
+from laconic.run.tokenizer import Tokenizer, room
 
 CONCURRENCY = 256
 START_TIMEOUT = 1800.0
@@ -137,6 +138,7 @@ class VllmRunner:
         self._tokenizer = Tokenizer(tokenizer or model, self._name)
         self._folder: str | Path | None = model
         self._digest: str | None = None
+        self._whole = True
         self._dtype = dtype or "auto"
         if tensor_parallel == 1:
             # The model then lives in this very process, where `load` can reach it.
@@ -156,19 +158,23 @@ class VllmRunner:
         self, samples: Sequence[Sample], sampling: Sampling, done: Collection[Key] = ()
     ) -> Iterator[Completion]:
         """Yield every draw of every sample once, but for those in `done`, as they finish."""
+        if not self._whole:
+            raise LaconicError("the last weights were loaded in part only; load a checkpoint again")
         engine, asked = self._llm.llm_engine, {}
+        stops = Stops(sampling.stop, self._tokenizer)
         for number, (sample, draw) in enumerate(pending(samples, sampling, done)):
             prompt = self._tokenizer.prompt(sample)
             limit = room(sample.id, prompt, self._window, self._name, sampling)
             parameters = _parameters(sampling, limit, seed_of(sampling.seed, sample.id, draw))
-            asked[str(number)] = (sample, draw, prompt)
+            asked[str(number)] = ((sample.id, draw), prompt)
             engine.add_request(str(number), {"prompt_token_ids": list(prompt.ids)}, parameters)
         try:
             while asked and engine.has_unfinished_requests():
                 for output in engine.step():
                     if output.finished:
-                        sample, draw, prompt = asked.pop(output.request_id)
-                        yield self._completion(sample, draw, prompt, output.outputs[0])
+                        key, prompt = asked.pop(output.request_id)
+                        out = output.outputs[0]
+                        yield stops.completion(key, prompt, out.token_ids, ended=_has_end(out))
         finally:
             if asked:  # the caller stopped early
                 engine.abort_request(list(asked))
@@ -176,18 +182,39 @@ class VllmRunner:
     def load(self, weights: Weights) -> None:
         """Replace the weights in place: by a folder's (or Hub id's), or by pairs.
 
-        Raises LaconicError when several GPUs share the model: its parts live in other processes.
+        Each of the engine's workers reads a folder by itself. Pairs need the model in this process:
+        raises LaconicError when several GPUs share it, and when vLLM cannot take the weights. Then
+        nothing is generated until others are loaded.
         """
-        if self._gpus > 1:
-            raise LaconicError(
-                "weights shared by several GPUs cannot be replaced in place; use a vLLM server on "
-                "a merged folder (--vllm-command)"
-            )
         folder = weights if isinstance(weights, str | Path) else None
-        pairs = _stored(folder) if folder is not None else weights
-        self._llm.apply_model(partial(_load_into, pairs=pairs))
-        self._folder, self._digest = folder, None
+        if folder is None and self._gpus > 1:
+            raise LaconicError(
+                f"{self._gpus} GPUs share the model, each in a process of its own, which a stream "
+                "of tensors cannot reach; merge to a folder and load that"
+            )
+        self._whole = False  # until the last tensor has come
+        try:
+            self._reload(weights) if folder is None else self._reload_folder(folder)
+        except LaconicError:
+            raise
+        except Exception as error:  # whatever a release of vLLM raises in its workers
+            raise LaconicError(f"vLLM {_version()} cannot take these weights: {error}") from error
+        self._whole, self._folder, self._digest = True, folder, None
         self._name = self._name if folder is None else str(folder)
+
+    def _reload_folder(self, folder: str | Path) -> None:
+        from laconic.tensors.source import open_source
+
+        path = str(open_source(folder).folder)  # a Hub id is fetched once, not by every worker
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": path})
+
+    def _reload(self, pairs: Any) -> None:
+        (missing,) = self._llm.apply_model(partial(_load_into, pairs=pairs))
+        if missing:
+            raise LaconicError(
+                f"weights to load lack {len(missing)} of the live model's parameters, first "
+                f"'{missing[0]}'; load a whole checkpoint of this architecture"
+            )
 
     def identity(self, first: Sample) -> Identity:
         """Describe the model; reads the weights' bytes once to name them."""
@@ -212,19 +239,10 @@ class VllmRunner:
         (digest,) = self._llm.apply_model(digest_live)
         return str(digest)
 
-    def _completion(self, sample: Sample, draw: int, prompt: Prompt, out: Any) -> Completion:
-        ids = tuple(out.token_ids)
-        ended = out.finish_reason == "stop"
-        return Completion(
-            id=sample.id,
-            draw=draw,
-            text=self._tokenizer.text(ids[:-1] if ended else ids),
-            tokens=len(ids),
-            stop="stop" if ended else "length",
-            prompt_tokens=len(prompt.ids),
-            prompt_sha256=prompt.sha256,
-            token_ids=ids,
-        )
+
+def _has_end(out: Any) -> bool:
+    """Whether an end token ended a response: `stop_reason` is the stop string where one did."""
+    return out.finish_reason == "stop" and not isinstance(out.stop_reason, str)
 
 
 def _engine(**arguments: Any) -> Any:
@@ -241,7 +259,10 @@ def _parameters(sampling: Sampling, limit: int, seed: int) -> Any:
         top_p=1.0 if sampling.greedy else sampling.top_p,
         top_k=sampling.top_k if sampling.top_k and not sampling.greedy else -1,
         seed=None if sampling.greedy else seed,
-        detokenize=False,
+        stop=list(sampling.stop),
+        detokenize=bool(sampling.stop),  # vLLM looks for stop strings in its own text
+        skip_special_tokens=False,
+        spaces_between_special_tokens=False,
     )
 
 
@@ -254,12 +275,9 @@ def _vllm() -> Any:
     return importlib.import_module("vllm")
 
 
-def _load_into(model: Any, pairs: Any) -> None:
-    model.load_weights(pairs)
-
-
-def _stored(folder: str | Path) -> Any:
-    from laconic.run.weights import stored
-    from laconic.tensors.source import open_source
-
-    return stored(open_source(folder).files)
+def _load_into(model: Any, pairs: Any) -> list[str]:
+    """Load pairs into a vLLM model; return its parameters that none of them filled."""
+    loaded = model.load_weights(pairs)
+    if loaded is None:  # models that do not say
+        return []
+    return sorted({name for name, _ in model.named_parameters()} - loaded)

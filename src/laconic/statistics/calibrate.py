@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from laconic.errors import LaconicError
+from laconic.models import choose_device, load_model, load_tokenizer
 from laconic.plan import Plan, make_plan
 from laconic.provenance import digest_file
 from laconic.recipe import Calibration, Recipe
@@ -22,7 +23,6 @@ from laconic.statistics import fisher, sequences
 from laconic.statistics.channels import channel_means
 from laconic.statistics.data import Row, read_rows
 from laconic.statistics.keys import TEXTLESS, entry_for, needed_kinds, stages_before
-from laconic.statistics.models import choose_device, load_model, load_tokenizer
 from laconic.statistics.mutual_information import information
 from laconic.statistics.sensitivity import layer_sensitivity, logit_distances
 from laconic.statistics.sequences import Tokens

@@ -149,10 +149,10 @@ def _row(
     roles = _others(plan)
     sums = _Sums(len(roles))
     for step in steps:
-        inputs = {tensor.role: tensor for tensor in step.inputs}
-        base = read_input(inputs["base"])
-        deltas = [read_input(inputs[role]) - base for role in roles]
-        matrix = role_of(step.output.name) not in ("embedding", "head")
+        name = step.output.name
+        base = read_input(plan.input("base", name))
+        deltas = [read_input(plan.input(role, name)) - base for role in roles]
+        matrix = role_of(name) not in ("embedding", "head")
         sums.add(base, deltas, spectrum and matrix)
     norms = sums.dots.diagonal().sqrt().tolist()
     start = math.sqrt(sums.base)

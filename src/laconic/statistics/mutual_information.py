@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import LaconicError
+from laconic.models import threads_for
 from laconic.statistics.hooks import Watch, watching_outputs
-from laconic.statistics.models import threads_for
 from laconic.statistics.sequences import Tokens
 from laconic.statistics.view import Information
 from laconic.tensors.names import layer_of

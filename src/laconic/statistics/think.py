@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from laconic.models import threads_for
 from laconic.statistics.hooks import Watch, watching_inputs
-from laconic.statistics.models import threads_for
 from laconic.statistics.sequences import Tokens
 
 SHARED = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}

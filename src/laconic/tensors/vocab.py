@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from laconic.errors import LaconicError
-from laconic.tensors.source import read_json
+from laconic.records import read_json
 
 TOKENIZER_FILES = (
     "tokenizer.json",

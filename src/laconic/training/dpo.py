@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from laconic.errors import LaconicError
+from laconic.models import choose_device, load_model, load_tokenizer
 from laconic.recipe import Calibration, Fields
 from laconic.records import write_json
 from laconic.statistics.data import Row, read_rows
-from laconic.statistics.models import choose_device, load_model, load_tokenizer
 from laconic.tensors.source import open_source
 
 THINK, THINK_END = "<think>", "</think>"
