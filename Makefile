@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench torture clean
 
 demo: $(VENV)/.demo ## merge the bundled pair, evaluate parents and merges, print the table
 	$(BIN)/laconic demo
@@ -19,6 +19,9 @@ check: $(VENV)/.test
 
 bench: $(VENV)/.test ## merging beside mergekit, as whole processes
 	$(BIN)/python -m bench.merge --mergekit $(BIN)/mergekit-yaml
+
+torture: $(VENV)/.test ## merging with full disks, broken files, races and 50 kills; ten minutes or so
+	$(BIN)/python -m bench.torture
 
 clean:
 	rm -rf $(VENV) demo-out bench-out .pytest_cache .mypy_cache .ruff_cache

@@ -2,6 +2,10 @@
 
 `python -m bench.shapes --size 0.5B FOLDER` writes FOLDER/quick and FOLDER/slow, bfloat16, seeded:
 weights N(0, 0.02), the slow model's differences N(0, 0.002).
+
+`--light` is for sizes that the disk or the patience cannot hold: the quick model's files are sparse
+(all weights 0, no disk), the slow model's repeat 64 MiB of N(0, 0.002). `--layers 4` leaves out the
+layers from the fifth on.
 """
 
 from __future__ import annotations
@@ -9,13 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
+from laconic.tensors.header import TensorSpec, build_header
+
 SHARD_BYTES = 1_000_000_000
+TILE = 1 << 25  # entries
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ SIZES = {
     "0.5B": Size(896, 4864, 24, 14, 2, 151936, True),
     "1.5B": Size(1536, 8960, 28, 12, 2, 151936, False),
     "7B": Size(3584, 18944, 28, 28, 4, 152064, False),
+    "32B": Size(5120, 27648, 64, 40, 8, 152064, False),
 }
 
 
@@ -62,9 +71,7 @@ def shapes(size: Size) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def write_pair(folder: Path, size: Size, seed: int = 0) -> None:
     """Write FOLDER/quick and FOLDER/slow."""
-    for role in ("quick", "slow"):
-        (folder / role).mkdir(parents=True, exist_ok=True)
-        (folder / role / "config.json").write_text(json.dumps(_config(size), indent=2))
+    _write_configs(folder, size)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(_shards(size), 1):
         file = f"model-{number:05}.safetensors"
@@ -78,6 +85,40 @@ def write_pair(folder: Path, size: Size, seed: int = 0) -> None:
         for role, tensors in (("quick", quick), ("slow", slow)):
             save_file(tensors, folder / role / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(quick, file)
+    _write_index(folder, weight_map)
+
+
+def write_light_pair(folder: Path, size: Size, seed: int = 0) -> None:
+    """Write FOLDER/quick, sparse and all zero, and FOLDER/slow, the same noise again and again."""
+    _write_configs(folder, size)
+    noise = torch.randn(TILE, generator=torch.Generator().manual_seed(seed)) * 0.002
+    raw: Any = noise.bfloat16().view(torch.uint8).numpy()
+    tile = memoryview(raw)
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(_shards(size), 1):
+        file = f"model-{number:05}.safetensors"
+        specs = [TensorSpec(name, "BF16", shape) for name, shape in shard]
+        header, left = build_header(specs, {"format": "pt"}), sum(spec.nbytes for spec in specs)
+        with (
+            (folder / "quick" / file).open("wb") as quick,
+            (folder / "slow" / file).open("wb") as f,
+        ):
+            quick.write(header)
+            quick.truncate(len(header) + left)
+            f.write(header)
+            while left:
+                left -= f.write(tile[:left])
+        weight_map |= dict.fromkeys((spec.name for spec in specs), file)
+    _write_index(folder, weight_map)
+
+
+def _write_configs(folder: Path, size: Size) -> None:
+    for role in ("quick", "slow"):
+        (folder / role).mkdir(parents=True, exist_ok=True)
+        (folder / role / "config.json").write_text(json.dumps(_config(size), indent=2))
+
+
+def _write_index(folder: Path, weight_map: dict[str, str]) -> None:
     for role in ("quick", "slow"):
         index_file = folder / role / "model.safetensors.index.json"
         index_file.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
@@ -121,8 +162,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", choices=SIZES, default="0.5B")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--layers", type=int, help="most layers")
+    parser.add_argument("--light", action="store_true", help="sparse and repeated weights")
     arguments = parser.parse_args()
-    write_pair(arguments.folder, SIZES[arguments.size], arguments.seed)
+    size = SIZES[arguments.size]
+    size = replace(size, layers=min(size.layers, arguments.layers or size.layers))
+    write = write_light_pair if arguments.light else write_pair
+    write(arguments.folder, size, arguments.seed)
 
 
 if __name__ == "__main__":

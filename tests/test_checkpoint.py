@@ -24,8 +24,9 @@ from laconic.checkpoint.sidecars import (
 )
 from laconic.diagnosis.doctor import examine
 from laconic.errors import LaconicError
-from laconic.provenance import digest_file, versions
+from laconic.provenance import versions
 from laconic.recipe import recipe_hash
+from laconic.tensors.digests import Digests
 from laconic.tensors.source import Source, open_source
 from tiny_pair import CHATML, R1_TEMPLATE, edit, make_quick, make_slow, save_weights, weights
 
@@ -345,7 +346,7 @@ def test_manifest_holds_recipe_inputs_tensors_and_files(tmp_path, sources, pair)
     files = manifest["parents"]["slow"]["files"]
     assert files["model.safetensors"] == {
         "bytes": (pair[1] / "model.safetensors").stat().st_size,
-        "blake3": digest_file(pair[1] / "model.safetensors"),
+        "tensors": Digests().of_file(pair[1] / "model.safetensors"),
     }
     assert {"config.json", "generation_config.json", "tokenizer.json"} < files.keys()
     assert manifest["tensors"][Q]["dtype"] == "BF16"
@@ -381,7 +382,8 @@ def test_manifest_refuses_digests_of_other_tensors(tmp_path, sources):
         ({"recipe": None}, "'recipe' is missing or is no dict"),
         ({"tensors": 3}, "'tensors' is missing or is no dict"),
         ({"tensors": {"t": {}}}, "tensors: 't' has no blake3"),
-        ({"format": 99}, "format 99, this laconic reads 1: update laconic"),
+        ({"format": 99}, "format 99, this laconic reads 2: update laconic"),
+        ({"format": 1}, "format 1 of an older laconic: merge again"),
     ],
 )
 def test_a_damaged_manifest_is_refused(tmp_path, sources, change, message):

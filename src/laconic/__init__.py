@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from laconic.merging.engine import merge
     from laconic.plan import make_plan
     from laconic.recipe import load_recipe, parse_recipe
+    from laconic.searching.search import search
     from laconic.statistics.calibrate import calibrate
     from laconic.statistics.inspection import inspect
 
@@ -32,6 +33,7 @@ _VERBS = {
     "make_runner": "laconic.run.engines",
     "merge": "laconic.merging.engine",
     "parse_recipe": "laconic.recipe",
+    "search": "laconic.searching.search",
     "verify": "laconic.checkpoint.manifest",
 }
 
@@ -46,6 +48,7 @@ __all__ = [
     "make_plan",
     "merge",
     "parse_recipe",
+    "search",
     "verify",
 ]
 

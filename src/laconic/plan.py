@@ -62,6 +62,10 @@ class Plan:
         merged = next((step for step in self.steps if step.stages), None)
         return tuple(tensor.role for tensor in merged.experts) if merged else ()
 
+    def input(self, role: str, name: str) -> Input:
+        """A parent's tensor for an output's name, whether or not the merge reads it."""
+        return _input(role, self.sources[role], name)
+
     @property
     def nbytes(self) -> int:
         """Bytes of tensor data the output will hold."""
@@ -107,11 +111,26 @@ def make_plan(recipe: Recipe, *, weights: bool = False) -> Plan:
         sources, tie_policy=output.tie_policy, tokenizer=output.tokenizer, dtype=output.dtype
     )
     refuse(diagnosis)
+    return Plan(recipe, sources, diagnosis, _checked_steps(recipe, sources))
+
+
+def replanned(plan: Plan, recipe: Recipe) -> Plan:
+    """Plan another recipe over the same parents and output, without examining them again.
+
+    Raises LaconicError naming every mismatch.
+    """
+    before = plan.recipe
+    if (before.roles, before.output) != (recipe.roles, recipe.output):
+        raise LaconicError("a plan can be made again only for the same parents and output")
+    return Plan(recipe, plan.sources, plan.diagnosis, _checked_steps(recipe, plan.sources))
+
+
+def _checked_steps(recipe: Recipe, sources: Mapping[str, Source]) -> tuple[Step, ...]:
     steps = tuple(_steps(recipe, sources))
     problems = _knob_problems(recipe, steps) + list(_rule_problems(recipe, steps))
     if problems:
         raise LaconicError("\n".join(problems))
-    return Plan(recipe, sources, diagnosis, steps)
+    return steps
 
 
 def _steps(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[Step]:
@@ -125,11 +144,16 @@ def _steps(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[Step]:
             taken = stages if stages in sources else next(iter(sources))
             base, parents = None, [_input(taken, sources[taken], name)]
         else:
-            base = _input("base", sources["base"], name) if "base" in sources else None
+            based = "base" in sources and any("base" in _inputs(stage) for stage in stages)
+            base = _input("base", sources["base"], name) if based else None
             parents = [_input(role, sources[role], name) for role in experts]
         output = TensorSpec(name, dtype, parents[0].spec.shape)
         chain = () if isinstance(stages, str) else stages
         yield Step(number, output, base, tuple(parents), chain)
+
+
+def _inputs(stage: Stage) -> tuple[str, ...]:
+    return get_method(stage.method).inputs
 
 
 def _expert_roles(recipe: Recipe) -> list[str]:

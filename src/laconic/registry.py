@@ -12,6 +12,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from math import prod
 from typing import Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -39,7 +40,9 @@ class Method:
     may call it block by block. `survey`: builds, from the knobs, the object that gathers what the
     method must know of a whole tensor (or model) before the first block. `parents`: how many
     experts it takes, when that is fixed; `least`: the fewest. `needs`: the kinds of statistics
-    that `laconic calibrate` must have gathered for it.
+    that `laconic calibrate` must have gathered for it. Of methods that are not pointwise, `rowwise`
+    ones may be called on blocks of whole rows, and those with `streams` are pointwise for tensors
+    for which it is true, told the tensor and the knobs.
     """
 
     name: str
@@ -52,6 +55,16 @@ class Method:
     inputs: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     least: int = 1
+    rowwise: bool = False
+    streams: Callable[..., bool] | None = None
+
+    def unit(self, tensor: Any, knobs: Mapping[str, Any]) -> int:
+        """How many neighbouring entries of a tensor it must be given together: 1, a row or all."""
+        if self.pointwise or (self.streams and self.streams(tensor, **knobs)):
+            return 1
+        if self.rowwise and len(tensor.shape) > 1:
+            return max(int(tensor.shape[-1]), 1)
+        return max(int(prod(tensor.shape)), 1)
 
     @property
     def summary(self) -> str:
@@ -143,6 +156,8 @@ def method(
     parents: int | None = None,
     needs: tuple[str, ...] = (),
     least: int = 1,
+    rowwise: bool = False,
+    streams: Callable[..., bool] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as a merging method under its own name; returns it unchanged."""
 
@@ -157,7 +172,18 @@ def method(
             raise TypeError(f"method {function.__name__}: no such input: {sorted(strangers)}")
         name = function.__name__
         _METHODS[name] = Method(
-            name, kind, source, function, pointwise, survey, parents, inputs, needs, least
+            name,
+            kind,
+            source,
+            function,
+            pointwise,
+            survey,
+            parents,
+            inputs,
+            needs,
+            least,
+            rowwise,
+            streams,
         )
         return function
 

@@ -12,6 +12,7 @@ import torch
 from laconic.errors import LaconicError
 from laconic.merging.apply import Context, Link, TensorInfo, apply, or_zero, run_chain
 from laconic.merging.draws import Draws
+from laconic.merging.mixer import transparent
 from laconic.merging.survey import Place
 from laconic.registry import get_method, methods
 from views import only, view
@@ -203,6 +204,28 @@ def test_any_block_size_gives_the_same_bytes(row: Row, size: int) -> None:
         merged = experts[:, part].mean(0) if method.kind == "wrapper" else None
         pieces.append(run_chain([link], base[part], experts[:, part], context, merged))
     assert torch.equal(torch.cat(pieces, dim=-1), whole)
+
+
+@every_row
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_methods_whose_inputs_go_unchecked_show_what_is_not_finite(row: Row, value: float) -> None:
+    method = get_method(row.name)
+    if not transparent([Link(method, method.settings(row.knobs))]):
+        pytest.skip("its inputs are checked before")
+    for parent in range(row.parents):
+        base, experts = parents(row, 9, 4)
+        experts[parent, 3, 2] = value
+        assert not torch.isfinite(run(row, base, experts, **row.knobs)[3, 2])
+    if "base" in method.inputs:
+        base, experts = parents(row, 9, 4)
+        base[3, 2] = value
+        assert not torch.isfinite(run(row, base, experts, **row.knobs)[3, 2])
+
+
+@pytest.mark.parametrize("name", ["dare", "ties", "breadcrumbs", "lore", "sens"])
+def test_methods_that_may_drop_entries_are_given_checked_inputs(name: str) -> None:
+    method = get_method(name)
+    assert not transparent([Link(method, method.settings({}))])
 
 
 @pytest.mark.parametrize("name", sorted({row.name for row in ROWS}))

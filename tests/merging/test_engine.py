@@ -186,10 +186,13 @@ def test_a_parent_changed_during_the_merge_is_named(
     _, slow = pair(tmp_path)
     from laconic.merging import engine
 
-    def meddle(*arguments: Any) -> None:
-        os.utime(slow / "model.safetensors", ns=(1, 1))
+    plain = engine.parent_records
 
-    monkeypatch.setattr(engine, "_digest_parents", meddle)
+    def meddle(*arguments: Any) -> Any:
+        os.utime(slow / "model.safetensors", ns=(1, 1))
+        return plain(*arguments)
+
+    monkeypatch.setattr(engine, "parent_records", meddle)
     with pytest.raises(LaconicError, match=r"slow/model\.safetensors: changed while"):
         merge(recipe(tmp_path), tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -14,7 +14,9 @@ import pytest
 
 from grade.scripts import TASK
 from laconic.errors import LaconicError
+from laconic.grade.comparisons import compare
 from laconic.grade.evaluation import evaluate
+from laconic.grade.tasks import Task
 from laconic.report import responses
 from laconic.report.charts import Lengths, _name_places, accuracy_within
 from laconic.report.page import report
@@ -101,8 +103,37 @@ def test_every_response_and_verdict_is_there(page: Path) -> None:
 
 def test_table_has_the_numbers_of_the_comparison(page: Path) -> None:
     text = page.read_text()
-    for cell in ("75.0%", "100.0%", "-25.0 pp", "reference"):
+    for cell in ("75.0%", "100.0%", "-25.0 pp", "reference", "p (Holm)", "0.500"):
         assert cell in text
+    assert "AES (weights 1, 3, 5)" in text
+    assert "token change, mean of tasks" not in text  # there is one task
+
+
+def test_reflection_by_level_has_intervals(page: Path) -> None:
+    drawing = re.search(r"Reflection by level</h2>(.*?)</section>", page.read_text(), re.DOTALL)
+    assert drawing is not None
+    assert "slow, 0: 100% [51.01%, 100%], 4 questions" in drawing[1]  # Wilson, 4 of 4
+    assert ", 1: 0% [0%, 48.99%], 4 questions" in drawing[1]
+    assert drawing[1].count('class="bar"') == 4  # two runs, two levels
+
+
+def test_two_tasks_have_both_changes_of_length(tmp_path: Path) -> None:
+    few = Task("few", "test", TASK.questions[:2], "", "")
+    runs = []
+    for name, script in (("slow", slow), ("quick", quick)):
+        runs.append(tmp_path / name)
+        runner = ScriptedRunner(script)
+        evaluate(name, [TASK, few], out=runs[-1], runner=runner, progress=False)
+    text = report(runs, tmp_path / "page.html", against=runs[0]).read_text()
+    row = compare(runs, against=runs[0]).rows[1]
+    assert row.paired is not None
+    assert row.paired.across is not None
+    changes = row.paired.across.length
+    assert changes.mean_of_ratios != changes.ratio_of_means
+    for change in (row.tokens_change, changes.mean_of_ratios, changes.ratio_of_means):
+        assert f"<td>{100 * (change or 0):+.1f}%" in text
+    assert "token change, mean of tasks" in text
+    assert "token change, tasks&#39; means" in text
 
 
 def test_budget_by_hand() -> None:

@@ -103,3 +103,14 @@ def test_mutated_files_never_crash(tmp_path: Path) -> None:
             assert "m.safetensors" in str(error)
             refused += 1
     assert refused > 200
+
+
+def test_a_name_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    header = {"a\ud800": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}
+    text = json.dumps(header).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"x")
+    with pytest.raises(
+        LaconicError, match=r"model\.safetensors: tensor name .*ud800.* not Unicode"
+    ):
+        read_header(path)

@@ -10,12 +10,14 @@ from typing import Any
 from laconic.checkpoint.sidecars import write_json
 from laconic.errors import LaconicError
 from laconic.provenance import digest_file, digest_range, versions
+from laconic.records import read_json
+from laconic.tensors.digests import Digests
 from laconic.tensors.header import StoredTensor, read_header
-from laconic.tensors.source import INDEX_FILE, SINGLE_FILE, Source, open_source, read_json
+from laconic.tensors.source import INDEX_FILE, SINGLE_FILE, Source, open_source
 from laconic.tensors.vocab import TEMPLATE_FOLDER, tokenizer_files
 
 MANIFEST_FILE = "laconic.json"
-FORMAT = 1
+FORMAT = 2
 # Not .md: the card is there to be edited and to receive results.
 SIDE_ENDINGS = (".json", ".jinja", ".model", ".txt", ".py")
 WEIGHT_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack")
@@ -74,13 +76,15 @@ def write_manifest(
 def read_manifest(folder: str | Path) -> dict[str, Any]:
     """Read and check laconic.json of an output folder.
 
-    Raises LaconicError when it is missing, not JSON, lacks a part, or has a newer format.
+    Raises LaconicError when it is missing, not JSON, lacks a part, or has another format.
     """
     path = Path(folder) / MANIFEST_FILE
     manifest = read_json(path, WHY)
     number = manifest.get("format")
     if isinstance(number, int) and number > FORMAT:
         raise LaconicError(f"{path}: format {number}, this laconic reads {FORMAT}: update laconic")
+    if isinstance(number, int) and number < FORMAT:
+        raise LaconicError(f"{path}: format {number} of an older laconic: merge again to check it")
     for key, kind in FIELDS.items():
         if not isinstance(manifest.get(key), kind):
             raise LaconicError(f"{path}: '{key}' is missing or is no {kind.__name__}; {WHY}")
@@ -96,18 +100,29 @@ def file_record(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "blake3": digest_file(path)}
 
 
-def parent_records(sources: Mapping[str, Source]) -> dict[str, Any]:
-    """Return name, Hub revision and file digests of every parent, by role; each file read once."""
+def parent_records(sources: Mapping[str, Source], digests: Digests | None = None) -> dict[str, Any]:
+    """Return name, Hub revision and file digests of every parent, by role; each file read once.
+
+    digests: those of tensors that were read already. A weight file's digest has the key `tensors`:
+    see `laconic.tensors.digests` for what it is taken of.
+    """
+    digests = digests or Digests()
     known: dict[Path, dict[str, Any]] = {}
     records = {}
     for role, source in sources.items():
         files = {}
         for path in _parent_files(source):
             if path not in known:
-                known[path] = file_record(path)
+                known[path] = _parent_record(path, digests)
             files[path.relative_to(source.folder).as_posix()] = known[path]
         records[role] = {"name": source.name, "revision": _revision(source), "files": files}
     return records
+
+
+def _parent_record(path: Path, digests: Digests) -> dict[str, Any]:
+    if path.suffix == ".safetensors":
+        return {"bytes": path.stat().st_size, "tensors": digests.of_file(path)}
+    return file_record(path)
 
 
 def tensor_digests(folder: Path) -> dict[str, str]:
@@ -274,8 +289,8 @@ def _input_problems(parents: Mapping[str, Any], missing: list[str]) -> Iterator[
             where = f"input of {role}: {parent['name']}: {name}"
             if path is None:
                 missing.append(where)
-            elif (found := digest_file(path)) != record["blake3"]:
-                yield f"{where}: changed: blake3 {found[:12]}, expected {record['blake3'][:12]}"
+            elif _parent_record(path, Digests()) != record:
+                yield f"{where}: changed since the merge"
 
 
 def _find_input(parent: Mapping[str, Any], name: str) -> Path | None:

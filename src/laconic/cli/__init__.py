@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from laconic.cli import making, measuring, reproducing, training
+from laconic.cli import making, measuring, reproducing, searching, training
 from laconic.errors import LaconicError
 
 
@@ -20,7 +20,7 @@ def app() -> None:
     """Make reasoning models think in fewer words by merging weights, and measure it."""
 
 
-for _room in (making, measuring, reproducing, training):
+for _room in (making, measuring, reproducing, training, searching):
     for _command in vars(_room).values():
         if isinstance(_command, click.Command):
             app.add_command(_command)

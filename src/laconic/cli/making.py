@@ -21,6 +21,10 @@ TOKENIZER = click.option(
     "--tokenizer", default="base", show_default=True, help="The role whose tokenizer is taken."
 )
 
+MEMORY = click.option(
+    "--memory", metavar="SIZE", help="Most resident memory of the process, such as 2GB."
+)
+
 
 @click.command()
 @click.option("--quick", required=True, help="The System-1 parent: folder or Hub id.")
@@ -42,14 +46,28 @@ def doctor(
 
 @click.command()
 @click.argument("recipe")
+@click.argument("out", required=False)
+@MEMORY
 @JSON
-def plan(recipe: str, as_json: bool) -> None:
-    """Show what merging RECIPE would do, from headers alone."""
+def plan(recipe: str, out: str | None, memory: str | None, as_json: bool) -> None:
+    """Show what merging RECIPE would do and cost, from headers alone.
+
+    With OUT a disk that cannot hold the output is refused.
+    """
+    from laconic.merging.forecast import forecast
+    from laconic.merging.memory import fit
     from laconic.plan import make_plan
     from laconic.recipe import load_recipe
+    from laconic.tensors.sink import check_disk
 
     made = make_plan(load_recipe(recipe))
-    show(made.to_dict() if as_json else "\n".join(made.lines()))
+    if out:
+        check_disk([(Path(out), made.nbytes)])
+    cost = forecast(made, fit(made, _bytes(memory)), Path(out or "."))
+    if as_json:
+        show({**made.to_dict(), "forecast": cost.to_dict()})
+    else:
+        show("\n".join([*made.lines(), cost.line()]))
 
 
 @click.command()
@@ -67,28 +85,38 @@ def plan(recipe: str, as_json: bool) -> None:
 @click.option("--tie-policy", type=click.Choice(["untie_any", "base", "error"]), help="See doctor.")
 @click.option("--tokenizer", help="The role whose tokenizer the output takes.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Worker threads.")
+@MEMORY
+@click.option(
+    "--sweep",
+    metavar="KNOB=VALUES",
+    help="Merge once per value, such as alpha=0.3:0.9:0.1, into OUT/alpha-0.3 and so on.",
+)
 @click.option("--force", is_flag=True, help="Replace a finished output, whole.")
 @JSON
 def merge(
-    paths: tuple[str, ...], threads: int | None, force: bool, as_json: bool, **options: Any
+    paths: tuple[str, ...],
+    threads: int | None,
+    memory: str | None,
+    sweep: str | None,
+    force: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Merge RECIPE into the new folder OUT; or give --method, --quick and --slow, and OUT alone.
 
     A merge that was killed resumes with the same command.
     """
-    from laconic.merging.engine import merge as run
+    from laconic.merging import engine
 
     recipe, out = _recipe_and_out(paths, options)
-    result = run(recipe, out, force=force, threads=threads)
-    if as_json:
-        show(result.to_dict())
+    settings: dict[str, Any] = {"force": force, "threads": threads, "memory": _bytes(memory)}
+    if sweep:
+        results = engine.sweep(recipe, sweep, out, **settings)
+        rows = [result.to_dict() for result in results]
+        show(rows if as_json else "\n".join(result.line() for result in results))
         return
-    show(
-        f"{result.path}: {result.tensors} tensors, {result.bytes:,} bytes in "
-        f"{result.seconds:.1f} s, peak memory {result.peak_memory / 2**20:,.0f} MiB, "
-        f"recipe {result.recipe_hash}"
-        + (f" (resumed after {result.resumed} tensors)" if result.resumed else "")
-    )
+    result = engine.merge(recipe, out, **settings)
+    show(result.to_dict() if as_json else result.line())
 
 
 @click.command()
@@ -192,6 +220,15 @@ def verify(folder: str, inputs: bool, as_json: bool) -> int:
     else:
         show("\n".join(found.problems))
     return 0 if found.ok else 2
+
+
+def _bytes(memory: str | None) -> int | None:
+    from laconic.recipe import parse_size
+
+    try:
+        return parse_size(memory) if memory else None
+    except ValueError as error:
+        raise LaconicError(f"--memory: {error}") from None
 
 
 def _recipe_and_out(paths: tuple[str, ...], options: dict[str, Any]) -> tuple[Any, Path]:

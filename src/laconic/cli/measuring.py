@@ -11,6 +11,12 @@ import click
 
 from laconic.cli.options import JSON, show
 
+ALLOW_CODE = click.option(
+    "--allow-code-execution",
+    is_flag=True,
+    help="Run the programs that a model writes, in a sandbox; tasks of code need it.",
+)
+
 
 @click.command("eval")
 @click.argument("model")
@@ -38,6 +44,7 @@ from laconic.cli.options import JSON, show
 @click.option("--dtype", help="float32, bfloat16 or float16.")
 @click.option("--batch-size", type=int, help="Most responses in the model at a time.")
 @click.option("--name", help="What the run is called in tables.")
+@ALLOW_CODE
 @JSON
 def evaluate(
     model: str,
@@ -60,10 +67,12 @@ def evaluate(
     dtype: str | None,
     batch_size: int | None,
     name: str | None,
+    allow_code_execution: bool,
     as_json: bool,
     **sampling: Any,
 ) -> None:
     """Measure the accuracy and the response length of MODEL on tasks."""
+    from laconic.grade.evaluation import check_tasks
     from laconic.grade.evaluation import evaluate as run
     from laconic.grade.protocols import get_protocol
     from laconic.grade.tasks import load_task
@@ -76,8 +85,8 @@ def evaluate(
     given = {knob: value for knob, value in sampling.items() if value is not None}
     usual = get_protocol(protocol).sampling if protocol else Sampling()
     names = [task.strip() for task in tasks.split(",")]
-    for task in names:
-        load_task(task, split, limit=limit, seed=seed)  # a wrong name, before a model is opened
+    loaded = [load_task(task, split, limit=limit, seed=seed) for task in names]
+    check_tasks(loaded, protocol, allow_code_execution)
     runner = make_runner(
         engine,
         model,
@@ -95,7 +104,7 @@ def evaluate(
     try:
         summary = run(
             model,
-            names,
+            loaded,
             out=out,
             split=split,
             protocol=protocol,
@@ -104,6 +113,7 @@ def evaluate(
             seed=seed,
             runner=runner,
             name=name,
+            allow_code_execution=allow_code_execution,
         )
     finally:
         getattr(runner, "close", lambda: None)()
@@ -130,14 +140,20 @@ def tasks(as_json: bool) -> None:
 @click.command()
 @click.argument("run")
 @click.option("--export", "exported", help="Write lm-eval's sample files into this folder too.")
+@click.option("--grader", default="laconic", show_default=True, help="Or qwen_compat.")
+@ALLOW_CODE
 @JSON
-def regrade(run: str, exported: str | None, as_json: bool) -> None:
+def regrade(
+    run: str, exported: str | None, grader: str, allow_code_execution: bool, as_json: bool
+) -> None:
     """Grade RUN's stored responses again, without generating."""
     from laconic.grade.evaluation import grade_run
     from laconic.report.export import export
     from laconic.report.tables import write_summary
 
-    write_summary(grade_run(run), "json" if as_json else "terminal")
+    found = grade_run(run, grader=grader, allow_code_execution=allow_code_execution)
+    click.echo(f"graded by the rules of {' '.join(found.grader.values())}", err=True)
+    write_summary(found, "json" if as_json else "terminal")
     if exported:
         export(run, exported)
 
@@ -175,32 +191,33 @@ def smoke(model: str, quick: str | None, slow: str | None, as_json: bool, **opti
 @click.command()
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--against", help="The reference run, as a rule the slow parent's.")
-@click.option("--groups", is_flag=True, help="A line per task and level too.")
+@click.option("--groups", is_flag=True, help="A second table, by task and level.")
+@click.option("--long", "every", is_flag=True, help="Every measure, one line each.")
 @click.option("--force", is_flag=True, help="Compare runs that differ in what they asked.")
 @click.option(
     "--format",
     "layout",
-    type=click.Choice(["terminal", "markdown"]),
+    type=click.Choice(["terminal", "md", "csv", "latex", "json"]),
     default="terminal",
     show_default=True,
+    help="csv and json hold every measure; --json is short for json.",
 )
 @JSON
 def compare(
     runs: tuple[str, ...],
     against: str | None,
     groups: bool,
+    every: bool,
     force: bool,
     layout: str,
     as_json: bool,
 ) -> None:
     """Compare run folders: accuracy and tokens side by side, with paired intervals."""
     from laconic.grade.comparisons import compare as run
-    from laconic.report.tables import comparison_table, write_comparison, write_table
+    from laconic.report.tables import write_comparison
 
     found = run(runs, against, force=force)
-    write_comparison(found, "json" if as_json else layout)
-    if groups and not as_json:
-        write_table(comparison_table(found, groups=True), layout)
+    write_comparison(found, "json" if as_json else layout, groups=groups, long=every)
 
 
 @click.command()

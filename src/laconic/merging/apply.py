@@ -11,7 +11,9 @@ from torch import Tensor
 
 from laconic.merging.draws import Draws
 from laconic.merging.survey import survey_tensor
+from laconic.recipe import Stage
 from laconic.registry import Method, get_method
+from laconic.tensors.header import TensorSpec
 from laconic.tensors.names import layer_of, role_of
 
 
@@ -79,6 +81,12 @@ def apply(
     if method.kind == "wrapper" and merged is None:
         merged = experts.mean(0)
     return run_chain([Link(method, method.settings(knobs))], base, experts, context, merged)
+
+
+def unit_of(stages: Sequence[Stage], output: TensorSpec) -> int:
+    """How many neighbouring entries of a tensor its chain must be given together."""
+    tensor = TensorInfo(output.name, output.shape)
+    return max((get_method(s.method).unit(tensor, s.knobs) for s in stages), default=1)
 
 
 def run_chain(

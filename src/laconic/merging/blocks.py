@@ -23,22 +23,23 @@ class Cut:
     ties_dropped: tuple[int, ...]
 
 
-def trim_smallest(deltas: Tensor, cut: Cut | None) -> Tensor:
+def trim_smallest(deltas: Tensor, cut: Cut | None, *, reuse: bool = False) -> Tensor:
     """Set to zero the entries of each task vector that fall below its threshold.
 
     deltas: (n, *shape) float32. Returns the same shape.
+    reuse: the task vectors are not needed any more, so that the result may take their place.
     """
     if cut is None:
         return deltas
-    kept = torch.empty_like(deltas)
+    kept = deltas if reuse else torch.empty_like(deltas)
     for vector, out, threshold, ties in zip(
         deltas, kept, cut.thresholds, cut.ties_dropped, strict=True
     ):
         # hardshrink keeps |x| > bound; the next float below makes that |x| >= threshold
         below = torch.nextafter(torch.tensor(threshold), torch.tensor(0.0)).item()
         torch.hardshrink(vector, below, out=out)
-        if ties:
-            tied = (vector.reshape(-1).abs() == threshold).nonzero()[:ties]
+        if ties:  # not trimmed, so that they are in `out` too
+            tied = (out.view(-1).abs() == threshold).nonzero()[:ties]
             out.view(-1)[tied] = 0.0
     return kept
 
@@ -61,10 +62,15 @@ def agreeing_mean(kept: Tensor, sign: Tensor) -> Tensor:
     return (kept * agrees).sum(0) / agrees.sum(0).clamp_(min=1)
 
 
-def weighted_sum(vectors: Tensor, weights: tuple[float, ...] | float) -> Tensor:
-    """Sum (n, *shape) vectors, each times its weight, or all times one weight."""
+def weighted_sum(
+    vectors: Tensor, weights: tuple[float, ...] | float, *, reuse: bool = False
+) -> Tensor:
+    """Sum (n, *shape) vectors, each times its weight, or all times one weight.
+
+    reuse: the vectors are not needed any more, so that the sum may take their place.
+    """
     each = (weights,) * len(vectors) if isinstance(weights, int | float) else weights
-    total = vectors[0] * each[0]
+    total = vectors[0].mul_(each[0]) if reuse else vectors[0] * each[0]
     for vector, weight in zip(vectors[1:], each[1:], strict=True):
         total.add_(vector, alpha=weight)
     return total

@@ -17,7 +17,10 @@ SAMPLED_BLOCKS = 16
 SAMPLE_STRIDE = 16
 """One entry in so many of a sampled block."""
 MARGIN = 0.01
-"""Half the width of the bracket, as a share of the entries."""
+"""Half the width of the bracket, as a share of the entries; half of that for large samples."""
+
+MOST_INSIDE = 1 << 23
+"""Magnitudes kept of one task vector: with more in the bracket (ties, say) all are counted."""
 
 Magnitudes = np.ndarray[tuple[int], np.dtype[np.float32]]
 
@@ -92,6 +95,7 @@ class _Bracket:
     _low: float = 0.0
     _high: float = float("inf")
     _below: int = 0
+    _kept: int = 0
     _total: int = 0
     _inside: dict[Place, Magnitudes] = field(default_factory=dict)
     _ties: dict[Place, tuple[int, int]] = field(default_factory=dict)
@@ -100,29 +104,37 @@ class _Bracket:
         """Choose the bracket from the sample; everything when the sample is small."""
         sample = np.concatenate(self.sample)
         self.sample.clear()
-        ranks = [round((trim + side * MARGIN) * len(sample)) for side in (-1, 1)]
+        margin = max(MARGIN / 2, min(MARGIN, 4 / max(len(sample), 1) ** 0.5))
+        ranks = [round((trim + side * margin) * len(sample)) for side in (-1, 1)]
         if len(sample) >= 1 / MARGIN:
             ordered = np.partition(sample, [min(max(r, 0), len(sample) - 1) for r in ranks])
             self._low = float(ordered[ranks[0]]) if ranks[0] > 0 else 0.0
             self._high = float(ordered[ranks[1]]) if ranks[1] < len(sample) else float("inf")
 
     def collect(self, magnitudes: Magnitudes, place: Place) -> None:
+        if self._kept > MOST_INSIDE:
+            self._inside.clear()
+            return
         above = magnitudes >= self._low
         self._total += len(magnitudes)
         self._below += len(magnitudes) - int(np.count_nonzero(above))
         above &= magnitudes <= self._high
-        self._inside[place] = magnitudes[above]
+        self._inside[place] = inside = np.compress(above, magnitudes)
+        self._kept += len(inside)
 
     def close(self, trim: float) -> bool:
         """Select the threshold; False when it does not lie inside the bracket."""
         drop = int(self._total * trim)
+        if self._kept > MOST_INSIDE:
+            return False
         if not drop:
             return True
         inside = np.concatenate(list(self._inside.values()))
         rank = drop - self._below
         if not 1 <= rank <= len(inside):
             return False
-        threshold = np.partition(inside, rank - 1)[rank - 1]
+        inside.partition(rank - 1)
+        threshold = inside[rank - 1]
         self.threshold = float(threshold)
         self._drop_ties(rank - int(np.count_nonzero(inside < threshold)))
         self._inside.clear()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import resource
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,21 +15,25 @@ from typing import Any
 
 import torch
 from blake3 import blake3
+from torch import Tensor
 from tqdm import tqdm
 
 from laconic.checkpoint.card import write_card
 from laconic.checkpoint.manifest import MANIFEST_FILE, parent_records, read_manifest, write_manifest
 from laconic.checkpoint.sidecars import write_sidecars
 from laconic.errors import LaconicError
+from laconic.merging.memory import Memory, fit, peak, whole_bytes
 from laconic.merging.mixer import Mixer
-from laconic.merging.stream import BLOCK, BlockStream
+from laconic.merging.stream import BlockStream
+from laconic.merging.sweep import variants
 from laconic.merging.workers import Workers, workers
-from laconic.plan import Plan, Step, make_plan
+from laconic.plan import Plan, Step, make_plan, replanned
 from laconic.provenance import versions
 from laconic.recipe import Recipe
 from laconic.registry import get_method
 from laconic.statistics.store import Statistics, open_statistics
-from laconic.tensors.sink import Sink
+from laconic.tensors.digests import Digests
+from laconic.tensors.sink import Sink, check_disk
 from laconic.tensors.source import Reader
 
 
@@ -52,6 +56,14 @@ class MergeResult:
         """The result as data."""
         return asdict(self)
 
+    def line(self) -> str:
+        """The result for the terminal."""
+        resumed = f" (resumed after {self.resumed} tensors)" if self.resumed else ""
+        return (
+            f"{self.path}: {self.tensors} tensors, {self.bytes:,} bytes in {self.seconds:.1f} s, "
+            f"peak memory {self.peak_memory / 2**20:,.0f} MiB, recipe {self.recipe_hash}{resumed}"
+        )
+
 
 def merge(
     recipe: Recipe,
@@ -59,91 +71,197 @@ def merge(
     *,
     force: bool = False,
     threads: int | None = None,
-    block: int = BLOCK,
+    block: int | None = None,
+    memory: int | None = None,
     progress: bool = True,
 ) -> MergeResult:
     """Merge as the recipe says into a new folder that `transformers` loads.
 
     out: a folder that does not exist; with `force` what stands there is replaced whole.
     threads: worker threads, one per processor and at most 8 unless given. block: entries per
-    block, even. Neither changes a byte of the result.
-    A merge that was killed resumes; a finished one is left as it is. Raises LaconicError for
-    anything wrong with recipe, parents, disk or weights.
+    block, even. memory: most resident bytes of the process. None of them changes a byte of the
+    result. A merge that was killed resumes; a finished one is left as it is. Raises LaconicError
+    for anything wrong with recipe, parents, memory, disk or weights.
     """
-    began = time.monotonic()
-    out = Path(out)
     plan = make_plan(recipe, weights=True)
-    _check_output(plan, out)
-    statistics = open_statistics(recipe, plan.sources, plan.experts)
-    if out.exists() and not force:
-        if not _is_this_merge(plan, out, statistics):
-            raise LaconicError(f"{out}: exists already; --force replaces it, whole")
-        return _result(plan, out, began, resumed=len(plan.steps))
-    before = _fingerprints(plan)
-    identity = _digest_of(
-        {
-            "recipe": recipe.to_dict(),
-            "parents": before,
+    settings = fit(plan, memory, threads=threads, block=block)
+    return _merge_all([_Target(plan, Path(out))], settings, force, progress)[0]
+
+
+def sweep(
+    recipe: Recipe,
+    setting: str,
+    out: str | Path,
+    *,
+    force: bool = False,
+    threads: int | None = None,
+    memory: int | None = None,
+    progress: bool = True,
+) -> list[MergeResult]:
+    """Merge once for every value of a knob, reading the parents once.
+
+    setting: `alpha=0.3:0.9:0.1` (the last value included) or `alpha=0.3,0.5`; METHOD.KNOB where
+    several methods have the knob. Each merge becomes OUT/KNOB-VALUE and is what `merge` would
+    write there, byte for byte. Raises LaconicError like `merge`, and for a knob that is not there.
+    """
+    plan = make_plan(recipe, weights=True)
+    targets = [
+        _Target(replanned(plan, variant), Path(out) / name)
+        for name, variant in variants(recipe, setting).items()
+    ]
+    settings = fit(plan, memory, threads=threads)
+    return _merge_all(targets, settings, force, progress)
+
+
+class _Target:
+    """One output of a run: its plan, its folder and, while it is being made, sink and mixer."""
+
+    sink: Sink
+    mixer: Mixer
+
+    def __init__(self, plan: Plan, out: Path) -> None:
+        self.plan, self.out = plan, out
+        _check_output(plan, out)
+        self.statistics = open_statistics(plan.recipe, plan.sources, plan.experts)
+        self.resumed = 0
+
+    def is_done(self, force: bool) -> bool:
+        """Whether the output is there already; LaconicError when something else is."""
+        if force or not self.out.exists():
+            return False
+        if not _is_this_merge(self.plan, self.out, self.statistics):
+            raise LaconicError(f"{self.out}: exists already; --force replaces it, whole")
+        self.resumed = len(self.plan.steps)
+        return True
+
+    def open(self, fingerprints: dict[str, list[int]]) -> AbstractContextManager[Sink]:
+        """Open its sink, for these parents' files."""
+        identity = {
+            "recipe": self.plan.recipe.to_dict(),
+            "parents": fingerprints,
             "versions": versions(),
-            "statistics": _digest(statistics),
+            "statistics": _digest(self.statistics),
         }
-    )
-    shard_bytes = recipe.output.shard_bytes
-    specs = [step.output for step in plan.steps]
-    with (
-        Sink.open(out, specs, identity=identity, shard_bytes=shard_bytes) as sink,
-        Reader() as reader,
-        workers(threads or min(os.cpu_count() or 1, 8)) as pool,
-    ):
-        resumed = len(sink.digests)
-        mixer = Mixer(plan, BlockStream(reader, block), pool, statistics)
-        run = _Run(plan, sink, mixer, pool)
-        parents = run.merge_all(progress)
+        specs = [step.output for step in self.plan.steps]
+        shard_bytes = self.plan.recipe.output.shard_bytes
+        return Sink.open(self.out, specs, identity=_digest_of(identity), shard_bytes=shard_bytes)
+
+
+def _merge_all(
+    targets: Sequence[_Target], settings: Memory, force: bool, progress: bool
+) -> list[MergeResult]:
+    began = time.monotonic()
+    todo = [target for target in targets if not target.is_done(force)]
+    if todo:
+        _merge_targets(todo, settings, force, progress)
+    return [_result(t.plan, t.out, began, t.resumed) for t in targets]
+
+
+def _merge_targets(
+    targets: Sequence[_Target], settings: Memory, force: bool, progress: bool
+) -> None:
+    plan = targets[0].plan
+    before = _fingerprints(plan)
+    check_disk([(target.out, target.plan.nbytes) for target in targets])
+    with ExitStack() as stack:
+        for target in targets:
+            target.sink = stack.enter_context(target.open(before))
+            target.resumed = len(target.sink.digests)
+        reader = stack.enter_context(Reader())
+        pool = stack.enter_context(workers(settings.threads))
+        digests, room = Digests(), settings.room()
+        stream = BlockStream(reader, settings.block, held=settings.held, digests=digests)
+        for target in targets:
+            target.mixer = Mixer(target.plan, stream, pool, target.statistics, room)
+        _Run(targets, pool, digests).merge_all(progress)
+        parents = _parent_records(plan, digests, pool)
         _check_unchanged(before, _fingerprints(plan))
-        _complete(sink.folder, plan, parents, sink.digests, statistics)
-        sink.publish(force=force)
-    return _result(plan, out, began, resumed)
+        for target in targets:
+            folder, done = target.sink.folder, target.sink.digests
+            _complete(folder, target.plan, parents, done, target.statistics)
+            target.sink.publish(force=force)
 
 
 class _Run:
-    """The merging of all tensors of a plan that are not done yet."""
+    """The merging of all tensors that are not done yet, those of several outputs together."""
 
-    def __init__(self, plan: Plan, sink: Sink, mixer: Mixer, pool: Workers) -> None:
-        self._plan, self._sink, self._mixer, self._pool = plan, sink, mixer, pool
+    def __init__(self, targets: Sequence[_Target], pool: Workers, digests: Digests) -> None:
+        self._targets, self._pool, self._digests = targets, pool, digests
 
-    def merge_all(self, progress: bool) -> dict[str, Any]:
-        """Merge them, and return name and file digests of every parent, by role."""
-        todo = [s for s in self._plan.steps if s.output.name not in self._sink.digests]
+    def merge_all(self, progress: bool) -> None:
+        """Merge them, largest first, on all workers."""
+        self._recall_inputs()
+        todo = [waiting for steps in self._steps() if (waiting := self._waiting(steps))]
         # the largest first, so that no worker is left alone with one at the end
-        todo.sort(key=lambda step: -step.output.nbytes)
-        if todo:
-            self._mixer.survey_model()
-        total = sum(step.output.nbytes for step in todo)
+        todo.sort(key=lambda waiting: -waiting[0][1].output.nbytes)
+        for target in {id(t): t for waiting in todo for t, _ in waiting}.values():
+            target.mixer.survey_model()
+        total = sum(step.output.nbytes for waiting in todo for _, step in waiting)
         hidden = None if progress else True
         with tqdm(total=total, unit="B", unit_scale=True, disable=hidden, file=sys.stderr) as bar:
-            parents: dict[str, Any] = {}
-            digest = partial(_digest_parents, self._plan, parents)
-            self._pool.run([digest, *(partial(self._merge_step, step, bar) for step in todo)])
-        return parents
+            self._pool.run(partial(self._merge_steps, waiting, bar) for waiting in todo)
 
-    def _merge_step(self, step: Step, bar: tqdm[Any]) -> None:
-        digest = blake3()
-        written = 0
-        for block in self._mixer.mix(step):
-            raw: Any = block.view(torch.uint8).numpy()
-            data = memoryview(raw)
-            self._sink.write(step.output.name, written, data)
-            digest.update(data)
-            written += len(data)
-            bar.update(len(data))
-        self._sink.finish(step.output.name, digest.hexdigest())
+    def _steps(self) -> Iterator[tuple[Step, ...]]:
+        """Yield, tensor by tensor, every output's step."""
+        return zip(*(target.plan.steps for target in self._targets), strict=True)
+
+    def _waiting(self, steps: tuple[Step, ...]) -> list[tuple[_Target, Step]]:
+        pairs = zip(self._targets, steps, strict=True)
+        return [(t, step) for t, step in pairs if step.output.name not in t.sink.digests]
+
+    def _recall_inputs(self) -> None:
+        """Note the digests of what the tensors done by an earlier run were made of."""
+        for target in self._targets:
+            for step in target.plan.steps:
+                known = target.sink.inputs.get(step.output.name, {})
+                for tensor in step.inputs:
+                    if tensor.stored and tensor.role in known:
+                        self._digests.put(tensor.stored, known[tensor.role])
+
+    def _merge_steps(self, waiting: list[tuple[_Target, Step]], bar: tqdm[Any]) -> None:
+        """Make one tensor of each output, block by block in turn: its inputs are read once."""
+        if whole_bytes(waiting[0][1]):  # too large to hold for several at a time
+            for one in waiting:
+                self._merge_together([one], bar)
+        else:
+            self._merge_together(waiting, bar)
+
+    def _merge_together(self, waiting: list[tuple[_Target, Step]], bar: tqdm[Any]) -> None:
+        written = [_Written(target.sink, step) for target, step in waiting]
+        mixed = [target.mixer.mix(step) for target, step in waiting]
+        for blocks in zip(*mixed, strict=True):
+            for tensor, block in zip(written, blocks, strict=True):
+                bar.update(tensor.add(block))
+        for tensor in written:
+            tensor.finish(self._digests)
+
+
+class _Written:
+    """One tensor on its way into a sink."""
+
+    def __init__(self, sink: Sink, step: Step) -> None:
+        self._sink, self._step = sink, step
+        self._digest, self._bytes = blake3(), 0
+
+    def add(self, block: Tensor) -> int:
+        """Write the next block; returns its bytes."""
+        raw: Any = block.view(torch.uint8).numpy()
+        data = memoryview(raw)
+        self._sink.write(self._step.output.name, self._bytes, data)
+        self._digest.update(data)
+        self._bytes += len(data)
+        return len(data)
+
+    def finish(self, digests: Digests) -> None:
+        """Note in the journal that it is whole, and what it was made of."""
+        inputs = {t.role: digests.of(t.stored) for t in self._step.inputs if t.stored}
+        self._sink.finish(self._step.output.name, self._digest.hexdigest(), inputs)
 
 
 def _result(plan: Plan, out: Path, began: float, resumed: int) -> MergeResult:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     seconds = round(time.monotonic() - began, 3)
     count = len(plan.steps)
-    return MergeResult(str(out), plan.recipe.hash, count, plan.nbytes, seconds, peak, resumed)
+    return MergeResult(str(out), plan.recipe.hash, count, plan.nbytes, seconds, peak(), resumed)
 
 
 def _is_this_merge(plan: Plan, out: Path, statistics: Statistics | None) -> bool:
@@ -183,8 +301,11 @@ def _check_unchanged(before: dict[str, list[int]], after: dict[str, list[int]]) 
             raise LaconicError(f"{file}: changed while it was being merged; run the merge again")
 
 
-def _digest_parents(plan: Plan, into: dict[str, Any]) -> None:
-    into.update(parent_records(plan.sources))
+def _parent_records(plan: Plan, digests: Digests, pool: Workers) -> dict[str, Any]:
+    """Return name and file digests of every parent; reads only what the merge did not."""
+    files = {file for source in plan.sources.values() for file in source.files}
+    pool.run(partial(digests.of, tensor) for tensor in digests.missing(sorted(files)))
+    return parent_records(plan.sources, digests)
 
 
 def _complete(

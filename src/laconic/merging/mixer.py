@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from laconic.errors import LaconicError
-from laconic.merging.apply import Context, Link, TensorInfo, or_zero, run_chain
+from laconic.merging.apply import Context, Link, TensorInfo, or_zero, run_chain, unit_of
 from laconic.merging.draws import Draws
-from laconic.merging.stream import TORCH_DTYPES, Block, BlockStream, Wanted
+from laconic.merging.memory import Room, whole_bytes
+from laconic.merging.stream import TORCH_DTYPES, Block, BlockStream
 from laconic.merging.survey import Survey
 from laconic.merging.workers import Workers
 from laconic.plan import Plan, Step
@@ -24,13 +25,20 @@ class Mixer:
     """Runs the chains of a plan's steps. Different steps may be mixed in several threads at once.
 
     stream: where blocks of the parents come from. pool: runs the surveys of the whole model.
-    statistics: what methods need from running models, or None.
+    statistics: what methods need from running models, or None. room: what tensors that are merged
+    whole share; without limit unless given.
     """
 
     def __init__(
-        self, plan: Plan, stream: BlockStream, pool: Workers, statistics: Statistics | None
+        self,
+        plan: Plan,
+        stream: BlockStream,
+        pool: Workers,
+        statistics: Statistics | None,
+        room: Room | None = None,
     ) -> None:
         self._plan, self._stream, self._pool = plan, stream, pool
+        self._room = room or Room(None)
         self._statistics = statistics
         self._model_surveys: dict[int, Survey] = {}
 
@@ -51,9 +59,23 @@ class Mixer:
         Each is rounded once and finite (else LaconicError), and valid until the next one.
         """
         chain = _chain(step)
-        surveys = self._survey_step(step, chain)
-        for block in self._blocks(step, chain):
-            yield _rounded(step, self._run_block(step, chain, block, surveys))
+        with self._room.take(whole_bytes(step)):
+            surveys = self._survey_step(step, chain)
+            checked = not transparent(chain)
+            for block in self._blocks(step, chain, last=True, checked=checked):
+                yield self._rounded(step, block, self._run_block(step, chain, block, surveys))
+
+    def _rounded(self, step: Step, block: Block, merged: Tensor) -> Tensor:
+        """Round once to the output dtype, flat; refuse what is not finite."""
+        dtype = TORCH_DTYPES[step.output.dtype]
+        out = merged.to(dtype).reshape(-1)
+        if not _fits(merged, dtype) and not torch.isfinite(out).all():
+            self._stream.check(step, block)
+            raise LaconicError(
+                f"tensor '{step.output.name}': the merge is not finite in {step.output.dtype}; "
+                "a wider output dtype or smaller coefficients may help"
+            )
+        return out
 
     def _survey_step(self, step: Step, chain: Sequence[Link]) -> dict[int, Survey]:
         surveys = dict(self._model_surveys)
@@ -68,7 +90,8 @@ class Mixer:
         return surveys
 
     def _see_model(self, step: Step, index: int, survey: Survey) -> None:
-        self._see(step, index, survey, self._survey_step(step, _chain(step)[:index]))
+        with self._room.take(whole_bytes(step)):
+            self._see(step, index, survey, self._survey_step(step, _chain(step)[:index]))
 
     def _see(self, step: Step, index: int, survey: Survey, before: dict[int, Survey]) -> None:
         """Show a survey every block, cut as the merge cuts it, as the links before leave it."""
@@ -86,18 +109,19 @@ class Mixer:
         if not chain:
             return block.experts[0]
         base, experts = block.base, block.experts
-        if not _pointwise(chain):
-            base = base.view(step.output.shape) if base is not None else None
-            experts = experts.view(len(experts), *step.output.shape)
+        unit = unit_of(step.stages, step.output)
+        if unit > 1:
+            whole = experts.shape[1] == step.output.numel
+            shape = step.output.shape if whole else (-1, unit)
+            base = base.view(shape) if base is not None else None
+            experts = experts.view(len(experts), *shape)
         context = self._context(step, block, lambda i: surveys[i].result(block.place))
         return run_chain(chain, base, experts, context)
 
-    def _blocks(
-        self, step: Step, chain: Sequence[Link], wanted: Wanted | None = None
-    ) -> Iterator[Block]:
-        whole = not _pointwise(chain)
+    def _blocks(self, step: Step, chain: Sequence[Link], **settings: Any) -> Iterator[Block]:
+        unit = unit_of(step.stages, step.output)
         again = any(link.method.survey for link in chain)
-        for block in self._stream.blocks(step, whole=whole, again=again, wanted=wanted):
+        for block in self._stream.blocks(step, unit=unit, again=again, **settings):
             self._pool.check()
             yield block
 
@@ -114,10 +138,6 @@ def _chain(step: Step) -> list[Link]:
     return [Link(get_method(stage.method), stage.knobs) for stage in step.stages]
 
 
-def _pointwise(chain: Sequence[Link]) -> bool:
-    return all(link.method.pointwise for link in chain)
-
-
 def _survey(link: Link) -> Survey:
     if link.method.survey is None:
         raise TypeError(f"{link.method.name} declares a scope but no survey")
@@ -125,12 +145,15 @@ def _survey(link: Link) -> Survey:
     return survey
 
 
-def _rounded(step: Step, merged: Tensor) -> Tensor:
-    """Round once to the output dtype, flat; refuse what is not finite."""
-    out = merged.to(TORCH_DTYPES[step.output.dtype]).reshape(-1)
-    if not torch.isfinite(out.sum(dtype=torch.float32)) and not torch.isfinite(out).all():
-        raise LaconicError(
-            f"tensor '{step.output.name}': the merge is not finite in {step.output.dtype}; "
-            "a wider output dtype or smaller coefficients may help"
-        )
-    return out
+def transparent(chain: Sequence[Link]) -> bool:
+    """Whether an entry that is not finite surely shows in the output: nothing can drop it."""
+    inputs = {name for link in chain for name in link.method.inputs}
+    plain = all(link.method.pointwise for link in chain)
+    return plain and len(chain) < 2 and inputs <= {"base", "experts"}
+
+
+def _fits(merged: Tensor, dtype: torch.dtype) -> bool:
+    """Whether all entries surely stay finite in a dtype: none is beyond its largest number."""
+    low, high = torch.aminmax(merged)
+    largest = torch.finfo(dtype).max
+    return -largest <= low.item() and high.item() <= largest

@@ -111,6 +111,8 @@ def _read_json(path: Path) -> tuple[dict[str, Any], int]:
 
 def _stored(path: Path, name: str, entry: Any, data_start: int) -> StoredTensor:
     where = f"{path}: tensor '{name}'"
+    if any("\ud800" <= letter <= "\udfff" for letter in name):  # cannot be written anywhere
+        raise LaconicError(f"{path}: tensor name {name!a} is not Unicode text")
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise LaconicError(f"{where}: its header entry lacks dtype, shape or data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]

@@ -12,9 +12,10 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
@@ -30,10 +31,11 @@ class Sink:
 
     def __init__(self, out: Path, specs: Sequence[TensorSpec], shard_bytes: int) -> None:
         self.out = out
-        self._work = out.parent / f".{out.name}.partial"
+        self._work = _work_folder(out)
         self._journal = self._work / "journal.jsonl"
         self.folder = self._work / "checkpoint"
         self.digests: dict[str, str] = {}
+        self.inputs: dict[str, dict[str, str]] = {}
         self._shards = _assign(specs, shard_bytes)
         self._places: dict[str, StoredTensor] = {}
         self._files: dict[Path, int] = {}
@@ -75,9 +77,13 @@ class Sink:
         except OSError as error:
             raise _write_error(place.file, error, name) from error
 
-    def finish(self, name: str, digest: str) -> None:
-        """Note in the journal that all bytes of a tensor, with this BLAKE3, are written."""
-        line = json.dumps({"tensor": name, "blake3": digest}) + "\n"
+    def finish(self, name: str, digest: str, inputs: Mapping[str, str] | None = None) -> None:
+        """Note in the journal that all bytes of a tensor, with this BLAKE3, are written.
+
+        inputs: by role, the digests of what it was made of, for `inputs` of a resumed sink.
+        """
+        record = {"tensor": name, "blake3": digest, "inputs": dict(inputs or {})}
+        line = json.dumps(record) + "\n"
         try:
             with self._lock, self._journal.open("a", encoding="utf-8") as journal:
                 journal.write(line)
@@ -127,12 +133,12 @@ class Sink:
         except OSError as error:
             self._discard()
             raise _write_error(self.folder, error) from error
-        for name, digest in (journal or {}).items():
-            if name in self._places and self._digest(self._places[name]) == digest:
-                self.digests[name] = digest
+        for name, record in (journal or {}).items():
+            if name in self._places and self._digest(self._places[name]) == record["blake3"]:
+                self.digests[name], self.inputs[name] = record["blake3"], record["inputs"]
 
-    def _read_journal(self, identity: str) -> dict[str, str] | None:
-        """Return the tensors done so far, or None when there is nothing to resume."""
+    def _read_journal(self, identity: str) -> dict[str, dict[str, Any]] | None:
+        """Return the records of the tensors done so far, or None when there is none to resume."""
         try:
             lines = self._journal.read_text(encoding="utf-8").split("\n")
         except (FileNotFoundError, UnicodeDecodeError):
@@ -146,7 +152,7 @@ class Sink:
         if not records or records[0] != {"identity": identity}:
             return None
         self._write_journal(records)
-        return {record["tensor"]: record["blake3"] for record in records[1:]}
+        return {record["tensor"]: record for record in records[1:]}
 
     def _begin(self, identity: str) -> None:
         """Empty the folder, reserve the disk space, and write every shard's header."""
@@ -200,6 +206,36 @@ class Sink:
         shutil.rmtree(self._work, ignore_errors=True)
 
 
+def check_disk(outputs: Iterable[tuple[Path, int]]) -> None:
+    """Raise LaconicError when a disk cannot hold the outputs: folder and tensor bytes of each.
+
+    What an earlier, killed run has reserved for an output counts as free.
+    """
+    needed: dict[int, int] = {}
+    for out, nbytes in outputs:
+        free, device = free_bytes(out), _existing(out).stat().st_dev
+        needed[device] = needed.get(device, 0) + max(nbytes - _reserved(out), 0)
+        if needed[device] > free:
+            raise LaconicError(
+                f"{out}: the disk cannot hold the output: {needed[device]:,} bytes needed, "
+                f"{free:,} bytes free; free some, or merge onto another disk"
+            )
+
+
+def free_bytes(out: Path) -> int:
+    """Return the bytes free on the disk of a folder that need not exist yet."""
+    return shutil.disk_usage(_existing(out)).free
+
+
+def _reserved(out: Path) -> int:
+    work = _work_folder(out)
+    return sum(path.stat().st_size for path in work.glob("checkpoint/*.safetensors"))
+
+
+def _work_folder(out: Path) -> Path:
+    return out.parent / f".{out.name}.partial"
+
+
 def _assign(specs: Sequence[TensorSpec], shard_bytes: int) -> dict[str, list[TensorSpec]]:
     """Fill shards in order, none over `shard_bytes` unless a single tensor is."""
     shards: list[list[TensorSpec]] = [[]]
@@ -228,7 +264,7 @@ def _take_lock(lock: int, out: Path) -> None:
 def _write_error(path: Path, error: OSError, tensor: str = "") -> LaconicError:
     what = f"{path}: cannot write" + (f" tensor '{tensor}'" if tensor else "")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(_existing(path)).free
+        free = free_bytes(path)
         return LaconicError(f"{what}: the disk is full ({free:,} bytes free); free some and rerun")
     return LaconicError(f"{what}: {error.strerror}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laconic.errors import LaconicError
+from laconic.records import read_json
 from laconic.tensors.header import ITEM_BYTES, StoredTensor, TensorSpec, read_header
 
 if TYPE_CHECKING:
@@ -71,19 +71,6 @@ def open_source(model: str | Path, *, weights: bool = True) -> Source:
             f"model '{name}': no such folder, and not a Hugging Face Hub id (owner/name)"
         )
     return _open_hub(name, weights)
-
-
-def read_json(path: Path, why: str) -> dict[str, Any]:
-    """Parse a JSON object from a file; LaconicError, ending in `why`, when that cannot be done."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LaconicError(f"{path}: not found; {why}") from None
-    except (ValueError, OSError) as error:
-        raise LaconicError(f"{path}: not readable as JSON ({error}); {why}") from error
-    if not isinstance(value, dict):
-        raise LaconicError(f"{path}: expected a JSON object; {why}")
-    return value
 
 
 def _open_folder(name: str, folder: Path) -> Source:
@@ -193,6 +180,8 @@ class Reader:
             ) from error
 
     def _descriptor(self, path: Path) -> int:
+        if path in self._files:
+            return self._files[path]
         with self._lock:
             if path not in self._files:
                 self._files[path] = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))

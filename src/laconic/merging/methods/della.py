@@ -12,7 +12,9 @@ from laconic.registry import method
 _CHUNK = 1 << 22  # entries ranked at a time: ranks are 64-bit
 
 
-@method(source="Deep et al. 2024, arXiv:2406.11617", kind="sparsifier", pointwise=False)
+@method(
+    source="Deep et al. 2024, arXiv:2406.11617", kind="sparsifier", pointwise=False, rowwise=True
+)
 def della(
     base: Tensor,
     experts: Tensor,

@@ -62,4 +62,4 @@ def task_arithmetic(
     parents a single alpha overshoots unless it is near 1/n. 0.7 is the setting of
     arXiv 2503.20641 at every size.
     """
-    return base + weighted_sum(experts - base, alpha)
+    return weighted_sum(experts - base, alpha, reuse=True).add_(base)

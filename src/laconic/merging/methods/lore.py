@@ -16,7 +16,12 @@ from laconic.merging.spectrum import MuMode, soft_threshold, threshold_of
 from laconic.registry import method
 
 
-@method(source="Liu et al. 2025, arXiv:2502.10749", pointwise=False)
+def stays_dense(tensor: TensorInfo, *, embeddings: bool, **_: object) -> bool:
+    """Whether a method of low rank leaves a tensor as it is, entry by entry."""
+    return len(tensor.shape) < 2 or (not embeddings and tensor.role in ("embedding", "head"))
+
+
+@method(source="Liu et al. 2025, arXiv:2502.10749", pointwise=False, streams=stays_dense)
 def lore(
     experts: Tensor,
     tensor: TensorInfo,
@@ -65,7 +70,7 @@ def lore(
     return merged
 
 
-@method(source="after Liu et al. 2025, arXiv:2502.10749", pointwise=False)
+@method(source="after Liu et al. 2025, arXiv:2502.10749", pointwise=False, streams=stays_dense)
 def lore_base(
     base: Tensor,
     experts: Tensor,

@@ -51,6 +51,6 @@ def ties(
     if survey is None:
         found = _survey(trim=trim, scope=scope, rule=rule, zero_sign=zero_sign)
         survey = survey_tensor(found, base, experts)
-    kept = trim_smallest(experts - base, survey.cut)
+    kept = trim_smallest(experts - base, survey.cut, reuse=True)
     merged = kept[0] if len(kept) == 1 else agreeing_mean(kept, elect_sign(kept, survey.zero_sign))
     return merged.mul_(alpha).add_(base)

@@ -8,12 +8,12 @@ from torch import Tensor
 from laconic.merging.apply import TensorInfo
 from laconic.merging.blocks import weighted_sum
 from laconic.merging.knobs import Ratio, Scale
-from laconic.merging.methods.lore import has_matrix
+from laconic.merging.methods.lore import has_matrix, stays_dense
 from laconic.merging.spectrum import rank_of, truncate
 from laconic.registry import method
 
 
-@method(source="Lu et al. 2024, arXiv:2406.15479", pointwise=False, parents=2)
+@method(source="Lu et al. 2024, arXiv:2406.15479", pointwise=False, parents=2, streams=stays_dense)
 def twin(
     experts: Tensor,
     tensor: TensorInfo,
@@ -50,7 +50,7 @@ def twin(
     return merged.add_(delta, alpha=extra)
 
 
-@method(source="after Lu et al. 2024, arXiv:2406.15479", pointwise=False)
+@method(source="after Lu et al. 2024, arXiv:2406.15479", pointwise=False, streams=stays_dense)
 def twin_base(
     base: Tensor,
     experts: Tensor,
