@@ -10,7 +10,7 @@ demo: $(VENV)/.demo ## merge the bundled pair, evaluate parents and merges, prin
 	$(BIN)/laconic demo
 
 test: check ## everything CI runs: lint, types, tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
