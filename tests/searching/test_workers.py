@@ -166,7 +166,8 @@ def test_two_searches_share_a_postgres_study(tmp_path: Path, database: str) -> N
         thread.join()
     trials = read_records(tmp_path / "one" / "trials.jsonl")
     assert sorted(t["trial"] for t in trials) == sorted(f"trials/{i}" for i in range(len(trials)))
-    assert 11 <= len(trials) <= 12  # the other search may still be in its last one
+    # the other search may still be in its last one, or have begun one at the same moment
+    assert 11 <= len(trials) <= 13
     for name in ("one", "two"):  # each had trials of its own
         responses = read_records(tmp_path / name / "responses.jsonl")
         assert len({r["trial"] for r in responses if r["trial"].startswith("trials/")}) >= 2
