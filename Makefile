@@ -20,7 +20,7 @@ check: $(VENV)/.test
 bench: $(VENV)/.test ## merging beside mergekit, as whole processes
 	$(BIN)/python -m bench.merge --mergekit $(BIN)/mergekit-yaml
 
-torture: $(VENV)/.test ## merging with full disks, broken files, races and 50 kills; ten minutes or so
+torture: $(VENV)/.test ## merging with full disks, broken files, races and 50 kills; ten to thirty minutes
 	$(BIN)/python -m bench.torture
 
 clean:
