@@ -149,6 +149,17 @@ def test_mu_modes() -> None:
     close(energy, apply("lore", None, three, mu=0.0, weights=weights, iters=2))
 
 
+def test_thresholds_of_three_parents_are_taken_of_their_distance_to_the_mean() -> None:
+    experts, weights = random(3, 6, 4) + 1, (0.1, 0.5, 0.9)
+    deltas = [
+        by_full_svd(x - experts.mean(0), lambda s: (s - 0.4 * s[0]).clamp(min=0)) for x in experts
+    ]
+    base = (experts - torch.stack(deltas)).mean(0)
+    expected = base + sum(w * d for w, d in zip(weights, deltas, strict=True))
+    knobs: dict[str, Any] = {"mu": 0.4, "mu_mode": "fraction", "weights": weights, "iters": 1}
+    close(apply("lore", None, experts, **knobs), expected, atol=2e-6)
+
+
 def test_twin() -> None:
     close(apply("twin", None, DIAGONAL, ratio=0.5), [[2.8, 0], [0, 0.5]])
     close(apply("twin", None, DIAGONAL, ratio=0.5, weights=(0.5, 0.5)), [[2, 0], [0, 0.5]])
@@ -238,6 +249,31 @@ def test_small_singular_values_fall_back_to_the_full_svd(svd_calls: list[int]) -
     soft_threshold(matrix, 0.01)
     truncate(matrix, 2)
     assert len(svd_calls) == 2
+
+
+def test_what_loses_nothing_stays_the_same_to_the_bit() -> None:
+    matrix = random(40, 30)
+    assert torch.equal(truncate(matrix, 30), matrix)
+    assert torch.equal(soft_threshold(matrix, 0.0), matrix)
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (600, 520)], ids=str)
+def test_what_does_not_converge_goes_the_long_way_and_other_errors_do_not(
+    shape: tuple[int, int], svd_calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = random(*shape)
+    expected = by_full_svd(matrix, lambda s: s * (torch.arange(len(s)) < 3))
+    errors = [torch.linalg.LinAlgError("did not converge"), RuntimeError("out of memory")]
+
+    def fails(_: Tensor) -> None:
+        raise errors[0]
+
+    monkeypatch.setattr(torch.linalg, "eigh", fails)
+    close(truncate(matrix, 3), expected, atol=1e-5)
+    assert len(svd_calls) == 1
+    errors.pop(0)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        truncate(matrix, 3)
 
 
 def test_a_matrix_of_zeros_stays_zero() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -62,12 +61,9 @@ def lore(
     if len(experts) == 2:
         half = (experts[1] - experts[0]) / 2
         return mean + lam * (weights[1] - weights[0]) * soft_threshold(half, mu, mu_mode)
-    merged = torch.empty_like(mean)
-    for matrices, out in zip(_matrices(experts), _matrices(merged[None]), strict=True):
-        cuts = [threshold_of(matrix, mu, mu_mode) for matrix in matrices - matrices.mean(0)]
-        approximate_base, deltas = _sweep(matrices, cuts, iters)
-        out.copy_(approximate_base + lam * weighted_sum(deltas, weights))
-    return merged
+    cuts = threshold_of(experts - mean, mu, mu_mode)
+    approximate_base, deltas = _sweep(experts, cuts, iters)
+    return approximate_base + lam * weighted_sum(deltas, weights)
 
 
 @method(source="after Liu et al. 2025, arXiv:2502.10749", pointwise=False, streams=stays_dense)
@@ -96,7 +92,7 @@ def lore_base(
     """
     deltas = experts - base
     if has_matrix(tensor, base, embeddings):
-        deltas = torch.stack([soft_threshold(delta, mu, mu_mode) for delta in deltas])
+        deltas = soft_threshold(deltas, mu, mu_mode)
     return base + weighted_sum(deltas, alpha)
 
 
@@ -106,21 +102,16 @@ def has_matrix(tensor: TensorInfo, values: Tensor, embeddings: bool) -> bool:
     return shaped and (embeddings or tensor.role not in ("embedding", "head"))
 
 
-def _sweep(experts: Tensor, cuts: list[float], iters: int) -> tuple[Tensor, Tensor]:
-    """Return theta_0 (*shape) and delta (n, *shape) after `iters` Jacobi sweeps and a refresh."""
+def _sweep(experts: Tensor, cuts: Tensor, iters: int) -> tuple[Tensor, Tensor]:
+    """Return theta_0 (*shape) and delta (n, *shape) after `iters` Jacobi sweeps and a refresh.
+
+    cuts: a threshold for each matrix of the experts (n, ...).
+    """
     deltas = torch.zeros_like(experts)
     for _ in range(iters):
         base = (experts - deltas).mean(0)
-        deltas = torch.stack(
-            [soft_threshold(x - base, cut) for x, cut in zip(experts, cuts, strict=True)]
-        )
+        deltas = soft_threshold(experts - base, cuts)
     return (experts - deltas).mean(0), deltas
-
-
-def _matrices(tensors: Tensor) -> Iterator[Tensor]:
-    """Yield views (n, rows, columns) of (n, ..., rows, columns)."""
-    stacks = tensors.view(len(tensors), -1, *tensors.shape[-2:])
-    yield from (stacks[:, index] for index in range(stacks.shape[1]))
 
 
 def _warn_if_average(weights: tuple[float, ...], lam: float, parents: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from laconic.merging.apply import TensorInfo
@@ -39,6 +38,8 @@ def twin(
       dense, as vectors and biases do.
     Equal weights with gamma = 0.5 are the average; full rank is task arithmetic. arXiv 2503.20641
     reports no setting; gamma 0.5 and weights (0.3, 0.7) are our reading of its results.
+    Ranks up to a twentieth of a large matrix's short side come from a random subspace (arXiv
+    1504.05477) whose error is proven to be within 1% of the least, in spectral norm.
     """
     delta = experts[1] - experts[0]
     extra = weights[1] * (1 - gamma) - weights[0] * gamma
@@ -69,9 +70,9 @@ def twin_base(
     alpha: one coefficient for the sum of all task vectors, or one per parent.
     ratio: r = max(1, floor(ratio * min(m, n))) in exact arithmetic.
     embeddings: truncate embedding and head too; without it they stay dense, as vectors do.
+    Low ranks of large matrices come from a random subspace, as for `twin`.
     """
     deltas = experts - base
     if has_matrix(tensor, base, embeddings):
-        rank = rank_of(ratio, base.shape)
-        deltas = torch.stack([truncate(delta, rank) for delta in deltas])
+        deltas = truncate(deltas, rank_of(ratio, base.shape))
     return base + weighted_sum(deltas, alpha)
