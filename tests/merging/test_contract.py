@@ -15,6 +15,7 @@ from laconic.merging.draws import Draws
 from laconic.merging.mixer import transparent
 from laconic.merging.survey import Place
 from laconic.registry import get_method, methods
+from stand_in_card import CARD, waits
 from views import only, view
 
 
@@ -177,33 +178,78 @@ def test_same_seed_same_bytes_and_another_seed_another_draw(row: Row) -> None:
 @every_row
 @pytest.mark.parametrize("size", [2, 14, 64, 1000])
 def test_any_block_size_gives_the_same_bytes(row: Row, size: int) -> None:
-    method = get_method(row.name)
-    if not method.pointwise:
+    if not get_method(row.name).pointwise:
         pytest.skip("takes whole tensors")
     base, experts = parents(row, 333)
     whole = run(row, base, experts, tensor="w", **row.knobs)
-    link = Link(method, method.settings(row.knobs))
-    starts = range(0, 333, size)
-    survey = method.survey(**link.knobs) if method.survey else None
+    assert torch.equal(in_blocks(row, base, experts, size), whole)
+
+
+def in_blocks(row: Row, base: torch.Tensor, experts: torch.Tensor, size: int) -> torch.Tensor:
+    """Take a row's survey and apply its method block by block, as the mixer does."""
+    survey = surveyed(row, base, experts, size)
+    starts = range(0, len(base), size)
+    pieces = [one_block(row, base, experts, start, size, survey) for start in starts]
+    return torch.cat(pieces, dim=-1)
+
+
+def surveyed(row: Row, base: torch.Tensor, experts: torch.Tensor, size: int) -> Any:
+    method = get_method(row.name)
+    survey = method.survey(**method.settings(row.knobs)) if method.survey else None
     while survey is not None:
-        for start in starts:
-            part = slice(start, start + size)
-            survey.see(or_zero(base[part]), experts[:, part], Place(0, start))
+        for start in range(0, len(base), size):
+            some, part = experts[:, start : start + size], base[start : start + size]
+            survey.see(or_zero(part, some), some, Place(0, start))
         if not survey.turn():
             break
-    pieces = []
-    for start in starts:
-        part = slice(start, start + size)
-        found = survey.result(Place(0, start)) if survey else None
-        context = Context(
-            Draws(0, "w", start),
-            TensorInfo("w", (333,)),
-            statistics(row, (333,)),
-            found=lambda _, found=found: found,
-        )
-        merged = experts[:, part].mean(0) if method.kind == "wrapper" else None
-        pieces.append(run_chain([link], base[part], experts[:, part], context, merged))
-    assert torch.equal(torch.cat(pieces, dim=-1), whole)
+    return survey
+
+
+def one_block(
+    row: Row, base: torch.Tensor, experts: torch.Tensor, start: int, size: int, survey: Any
+) -> torch.Tensor:
+    method, part = get_method(row.name), slice(start, start + size)
+    found = survey.result(Place(0, start)) if survey else None
+    shape = tuple(base.shape)
+    context = Context(
+        Draws(0, "w", start), TensorInfo("w", shape), statistics(row, shape), lambda _: found
+    )
+    merged = experts[:, part].mean(0) if method.kind == "wrapper" else None
+    chain = [Link(method, method.settings(row.knobs))]
+    return run_chain(chain, base[part], experts[:, part], context, merged)
+
+
+@every_row
+@pytest.mark.parametrize("shape", [(40, 30), (2, 3, 4), (), (0,)], ids=str)
+def test_a_card_gives_what_the_processor_gives(row: Row, shape: tuple[int, ...]) -> None:
+    base, experts = parents(row, *shape)
+    expected = run(row, base, experts, tensor="w", **row.knobs)
+    found = run(row, base.to(CARD), experts.to(CARD), tensor="w", **row.knobs)
+    assert found.device == CARD
+    # decompositions round by how many matrices they are given together
+    slack = 1e-6 if row.name.startswith(("lore", "twin")) else 0
+    torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=slack)
+
+
+@every_row
+def test_blocks_on_a_card_give_what_the_processor_gives(row: Row) -> None:
+    if not get_method(row.name).pointwise:
+        pytest.skip("takes whole tensors")
+    base, experts = parents(row, 333)
+    found = in_blocks(row, base.to(CARD), experts.to(CARD), 64)
+    assert found.device == CARD
+    assert torch.equal(found.cpu(), run(row, base, experts, tensor="w", **row.knobs))
+
+
+@every_row
+def test_the_host_seldom_waits_for_a_card_that_merges_a_block(row: Row) -> None:
+    if not get_method(row.name).pointwise:
+        pytest.skip("takes whole tensors")
+    base, experts = (each.to(CARD) for each in parents(row, 100))
+    survey = surveyed(row, base, experts, 64)
+    with waits() as found:
+        one_block(row, base, experts, 0, 64, survey)
+    assert len(found) <= 2 * row.parents, found
 
 
 @every_row

@@ -11,6 +11,7 @@ from laconic.errors import LaconicError
 from laconic.merging.engine import merge, sweep
 from laconic.merging.sweep import variants
 from laconic.recipe import Recipe, parse_recipe
+from laconic.tensors.sink import Sink
 from laconic.tensors.source import Reader
 
 
@@ -103,28 +104,24 @@ def test_a_sweep_reads_the_parents_once(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_killed_sweep_does_only_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from laconic.merging import engine
-
     pair(tmp_path)
     swept = recipe(tmp_path, "task_arithmetic")
     sweep(swept, "alpha=0.2,0.4,0.6", tmp_path / "expected", progress=False)
     sweep(swept, "alpha=0.4", tmp_path / "k", progress=False)
-    plain, done = engine._Written.finish, []
+    plain, done = Sink.finish, []
 
-    def failing(self: Any, digests: Any) -> None:
+    def failing(self: Any, *rest: Any) -> None:
         if len(done) == 9:
             raise RuntimeError("power")
         done.append(1)
-        plain(self, digests)
+        plain(self, *rest)
 
-    monkeypatch.setattr(engine._Written, "finish", failing)
+    monkeypatch.setattr(Sink, "finish", failing)
     with pytest.raises(RuntimeError, match="power"):
         sweep(swept, "alpha=0.2,0.4,0.6", tmp_path / "k", threads=1, progress=False)
     assert not (tmp_path / "k" / "alpha-0.2").exists()
     made: list[int] = []
-    monkeypatch.setattr(
-        engine._Written, "finish", lambda self, digests: made.append(1) or plain(self, digests)
-    )
+    monkeypatch.setattr(Sink, "finish", lambda self, *rest: made.append(1) or plain(self, *rest))
     results = sweep(swept, "alpha=0.2,0.4,0.6", tmp_path / "k", progress=False)
     assert len(made) == 2 * results[0].tensors - 9
     assert [r.resumed for r in results][1] == results[1].tensors

@@ -10,11 +10,13 @@ from safetensors.torch import load_file, save_file
 
 from checkpoints import pair
 from laconic.checkpoint.manifest import parent_records, read_manifest, verify
+from laconic.errors import LaconicError
 from laconic.merging import engine
 from laconic.merging.memory import Memory
 from laconic.recipe import Recipe, parse_recipe
-from laconic.tensors.digests import Digests
+from laconic.tensors.digests import Digests, digest_tensor
 from laconic.tensors.header import read_header
+from laconic.tensors.sink import Sink
 from laconic.tensors.source import open_source
 
 
@@ -36,6 +38,15 @@ def test_a_files_digest_is_of_header_and_tensors(tmp_path: Path) -> None:
     ]
     expected = blake3(data[:start] + b"".join(blake3(part).digest() for part in parts))
     assert Digests().of_file(path) == expected.hexdigest()
+
+
+def test_a_tensor_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.ones(3)}, path)
+    stored = read_header(path)["a"]
+    path.unlink()
+    with pytest.raises(LaconicError, match=r"model\.safetensors: cannot read tensor 'a': No such"):
+        digest_tensor(stored)
 
 
 def test_every_byte_of_a_file_counts(tmp_path: Path) -> None:
@@ -113,18 +124,18 @@ def test_a_resumed_merge_knows_what_was_read_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair(tmp_path)
-    plain, done = engine._Written.finish, []
+    plain, done = Sink.finish, []
 
-    def failing(self: Any, digests: Digests) -> None:
+    def failing(self: Any, *rest: Any) -> None:
         if len(done) == 5:
             raise RuntimeError("power")
         done.append(1)
-        plain(self, digests)
+        plain(self, *rest)
 
-    monkeypatch.setattr(engine._Written, "finish", failing)
+    monkeypatch.setattr(Sink, "finish", failing)
     with pytest.raises(RuntimeError, match="power"):
         engine.merge(recipe(tmp_path, "ties"), tmp_path / "out", threads=1, progress=False)
-    monkeypatch.setattr(engine._Written, "finish", plain)
+    monkeypatch.setattr(Sink, "finish", plain)
     asked: list[int] = []
     missing = Digests.missing
     monkeypatch.setattr(

@@ -4,18 +4,19 @@ import errno
 import multiprocessing
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from blake3 import blake3
 from safetensors.torch import load_file
 
 from laconic.errors import LaconicError
 from laconic.tensors.header import TensorSpec
 from laconic.tensors.sink import Sink
 from laconic.tensors.source import open_source
+from laconic.tensors.writer import PAGE, Stages
 
 SPECS = [TensorSpec("a", "F32", (4, 3)), TensorSpec("b", "F32", ()), TensorSpec("c", "F32", (9,))]
 VALUES = {s.name: torch.randn(s.shape, generator=torch.Generator().manual_seed(7)) for s in SPECS}
@@ -26,11 +27,13 @@ def opened(out: Path, *, shard_bytes: int = 10**6, identity: str = "one") -> Any
 
 
 def put(sink: Sink, name: str) -> None:
-    raw = VALUES[name].reshape(-1).numpy().tobytes()
-    middle = len(raw) // 8 * 4
-    sink.write(name, middle, memoryview(raw)[middle:])  # the end before the beginning
-    sink.write(name, 0, memoryview(raw)[:middle])
-    sink.finish(name, blake3(raw).hexdigest())
+    values = VALUES[name].reshape(-1)
+    with ThreadPoolExecutor(1) as hands:
+        writer = sink.writer(name, Stages(PAGE), hands)
+        for part in (values[: len(values) // 2], values[len(values) // 2 :]):
+            writer.space(len(part)).view(torch.float32).copy_(part)
+            writer.add(len(part))
+        sink.finish(name, writer.finish())
 
 
 def complete(out: Path, **settings: Any) -> None:

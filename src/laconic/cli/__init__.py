@@ -5,6 +5,7 @@ stdout carries data, stderr progress and messages. Heavy imports stand inside th
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ import click
 
 from laconic.cli import making, measuring, reproducing, searching, training
 from laconic.errors import LaconicError
+
+_OBJECTS = 200_000  # that imports make and keep: looking through them again and again frees nothing
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -28,6 +31,7 @@ for _room in (making, measuring, reproducing, training, searching):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit code 0 done, 2 an expected error, 130 interrupted."""
+    gc.set_threshold(_OBJECTS, *gc.get_threshold()[1:])
     try:
         code = app.main(args=arguments, prog_name="laconic", standalone_mode=False)
     except LaconicError as error:

@@ -86,6 +86,7 @@ def plan(recipe: str, out: str | None, memory: str | None, as_json: bool) -> Non
 @click.option("--tokenizer", help="The role whose tokenizer the output takes.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Worker threads.")
 @MEMORY
+@click.option("--device", help="Where to compute: cpu, or a card: cuda, cuda:1 ...")
 @click.option(
     "--sweep",
     metavar="KNOB=VALUES",
@@ -97,6 +98,7 @@ def merge(
     paths: tuple[str, ...],
     threads: int | None,
     memory: str | None,
+    device: str | None,
     sweep: str | None,
     force: bool,
     as_json: bool,
@@ -109,7 +111,8 @@ def merge(
     from laconic.merging import engine
 
     recipe, out = _recipe_and_out(paths, options)
-    settings: dict[str, Any] = {"force": force, "threads": threads, "memory": _bytes(memory)}
+    settings: dict[str, Any] = {"force": force, "threads": threads, "device": device}
+    settings["memory"] = _bytes(memory)
     if sweep:
         results = engine.sweep(recipe, sweep, out, **settings)
         rows = [result.to_dict() for result in results]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from laconic.merging.draws import Draws
@@ -107,14 +106,14 @@ def run_chain(
         if method.survey and context.found:
             survey = context.found(index)
         elif method.survey:
-            survey = survey_tensor(method.survey(**knobs), or_zero(base), experts)
+            survey = survey_tensor(method.survey(**knobs), or_zero(base, experts), experts)
         supplied = {
             "base": base,
             "experts": parents if method.kind == "wrapper" else experts,
             "merged": merged,
             "rng": context.rng,
             "tensor": context.tensor,
-            "stats": context.stats,
+            "stats": context.stats and context.stats.on(experts.device),
             "survey": survey,
         }
         output = method.function(*(supplied[name] for name in method.inputs), **knobs)
@@ -125,6 +124,6 @@ def run_chain(
     return experts if merged is None else merged
 
 
-def or_zero(base: Tensor | None) -> Tensor:
-    """Return the base, or a zero that broadcasts for methods that have none."""
-    return base if base is not None else torch.zeros(1)
+def or_zero(base: Tensor | None, experts: Tensor) -> Tensor:
+    """Return the base, or a zero that broadcasts to the experts for methods that have none."""
+    return base if base is not None else experts.new_zeros(1)

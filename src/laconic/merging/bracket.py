@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from laconic.merging.blocks import Cut
+from laconic.merging.magnitudes import Numbers, absolute, count, join, select, take
 from laconic.merging.survey import Place, Trimming, TrimRule, TrimSurvey
 
 SAMPLED_BLOCKS = 16
@@ -21,8 +21,6 @@ MARGIN = 0.01
 
 MOST_INSIDE = 1 << 23
 """Magnitudes kept of one task vector: with more in the bracket (ties, say) all are counted."""
-
-Magnitudes = np.ndarray[tuple[int], np.dtype[np.float32]]
 
 
 class BracketSurvey:
@@ -55,9 +53,9 @@ class BracketSurvey:
         for bracket, expert in zip(self._vectors, experts, strict=True):
             if self._sampling:
                 shared = base[::SAMPLE_STRIDE] if len(base) == len(expert) else base
-                bracket.sample.append((expert[::SAMPLE_STRIDE] - shared).abs_().numpy())
+                bracket.sample.append(absolute(expert[::SAMPLE_STRIDE] - shared))
             else:
-                bracket.collect((expert - base).abs_().numpy(), place)
+                bracket.collect(absolute(expert - base), place)
 
     def turn(self) -> bool:
         """End a pass over all blocks; True when another one is needed."""
@@ -90,36 +88,36 @@ class BracketSurvey:
 class _Bracket:
     """The search for one task vector's c-th smallest magnitude."""
 
-    sample: list[Any] = field(default_factory=list)
+    sample: list[Numbers] = field(default_factory=list)
     threshold: float = 0.0
     _low: float = 0.0
     _high: float = float("inf")
     _below: int = 0
     _kept: int = 0
     _total: int = 0
-    _inside: dict[Place, Magnitudes] = field(default_factory=dict)
+    _inside: dict[Place, Numbers] = field(default_factory=dict)
     _ties: dict[Place, tuple[int, int]] = field(default_factory=dict)
 
     def open(self, trim: float) -> None:
         """Choose the bracket from the sample; everything when the sample is small."""
-        sample = np.concatenate(self.sample)
+        sample = join(self.sample)
         self.sample.clear()
         margin = max(MARGIN / 2, min(MARGIN, 4 / max(len(sample), 1) ** 0.5))
         ranks = [round((trim + side * margin) * len(sample)) for side in (-1, 1)]
         if len(sample) >= 1 / MARGIN:
-            ordered = np.partition(sample, [min(max(r, 0), len(sample) - 1) for r in ranks])
-            self._low = float(ordered[ranks[0]]) if ranks[0] > 0 else 0.0
-            self._high = float(ordered[ranks[1]]) if ranks[1] < len(sample) else float("inf")
+            low, high = select(sample, [min(max(r, 0), len(sample) - 1) for r in ranks])
+            self._low = low if ranks[0] > 0 else 0.0
+            self._high = high if ranks[1] < len(sample) else float("inf")
 
-    def collect(self, magnitudes: Magnitudes, place: Place) -> None:
+    def collect(self, magnitudes: Numbers, place: Place) -> None:
         if self._kept > MOST_INSIDE:
             self._inside.clear()
             return
         above = magnitudes >= self._low
         self._total += len(magnitudes)
-        self._below += len(magnitudes) - int(np.count_nonzero(above))
+        self._below += len(magnitudes) - count(above)
         above &= magnitudes <= self._high
-        self._inside[place] = inside = np.compress(above, magnitudes)
+        self._inside[place] = inside = take(magnitudes, above)
         self._kept += len(inside)
 
     def close(self, trim: float) -> bool:
@@ -129,24 +127,22 @@ class _Bracket:
             return False
         if not drop:
             return True
-        inside = np.concatenate(list(self._inside.values()))
+        inside = join(list(self._inside.values()))
         rank = drop - self._below
         if not 1 <= rank <= len(inside):
             return False
-        inside.partition(rank - 1)
-        threshold = inside[rank - 1]
-        self.threshold = float(threshold)
-        self._drop_ties(rank - int(np.count_nonzero(inside < threshold)))
+        (self.threshold,) = select(inside, [rank - 1])
+        self._drop_ties(rank - count(inside < self.threshold))
         self._inside.clear()
         return True
 
     def _drop_ties(self, quota: int) -> None:
         """Share the tied entries that go among the blocks, the first ones in index order."""
         places = sorted(self._inside)
-        tied = [int(np.count_nonzero(self._inside[p] == self.threshold)) for p in places]
+        tied = [count(self._inside[p] == self.threshold) for p in places]
         before = accumulate(tied, initial=0)
-        for place, count, earlier in zip(places, tied, before, strict=False):
-            self._ties[place] = count, min(max(quota - earlier, 0), count)
+        for place, equal, earlier in zip(places, tied, before, strict=False):
+            self._ties[place] = equal, min(max(quota - earlier, 0), equal)
 
     def cut(self, place: Place) -> tuple[float, int]:
         """Return the block's threshold and how many of the entries equal to it go."""

@@ -7,21 +7,20 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from blake3 import blake3
-from torch import Tensor
 from tqdm import tqdm
 
 from laconic.checkpoint.card import write_card
 from laconic.checkpoint.manifest import MANIFEST_FILE, parent_records, read_manifest, write_manifest
 from laconic.checkpoint.sidecars import write_sidecars
 from laconic.errors import LaconicError
+from laconic.merging.card import card_named
 from laconic.merging.memory import Memory, fit, peak, whole_bytes
 from laconic.merging.mixer import Mixer
 from laconic.merging.stream import BlockStream
@@ -35,6 +34,7 @@ from laconic.statistics.store import Statistics, open_statistics
 from laconic.tensors.digests import Digests
 from laconic.tensors.sink import Sink, check_disk
 from laconic.tensors.source import Reader
+from laconic.tensors.writer import Stages, TensorWriter
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def merge(
     threads: int | None = None,
     block: int | None = None,
     memory: int | None = None,
+    device: str | None = None,
     progress: bool = True,
 ) -> MergeResult:
     """Merge as the recipe says into a new folder that `transformers` loads.
@@ -80,12 +81,14 @@ def merge(
     out: a folder that does not exist; with `force` what stands there is replaced whole.
     threads: worker threads, one per processor and at most 8 unless given. block: entries per
     block, even. memory: most resident bytes of the process. None of them changes a byte of the
-    result. A merge that was killed resumes; a finished one is left as it is. Raises LaconicError
-    for anything wrong with recipe, parents, memory, disk or weights.
+    result. device: a card of torch to compute on, such as `cuda`, which may round the last bit
+    otherwise than the processor. A merge that was killed resumes; a finished one is left as it is.
+    Raises LaconicError for anything wrong with recipe, parents, memory, disk, device or weights.
     """
     plan = make_plan(recipe, weights=True)
-    settings = fit(plan, memory, threads=threads, block=block)
-    return _merge_all([_Target(plan, Path(out))], settings, force, progress)[0]
+    card = card_named(device)
+    settings = fit(plan, memory, threads=threads, block=block, card=card)
+    return _merge_all([_Target(plan, Path(out), settings)], settings, force, progress)[0]
 
 
 def sweep(
@@ -96,6 +99,7 @@ def sweep(
     force: bool = False,
     threads: int | None = None,
     memory: int | None = None,
+    device: str | None = None,
     progress: bool = True,
 ) -> list[MergeResult]:
     """Merge once for every value of a knob, reading the parents once.
@@ -105,11 +109,12 @@ def sweep(
     write there, byte for byte. Raises LaconicError like `merge`, and for a knob that is not there.
     """
     plan = make_plan(recipe, weights=True)
+    recipes, card = variants(recipe, setting), card_named(device)
+    settings = fit(plan, memory, threads=threads, outputs=len(recipes), card=card)
     targets = [
-        _Target(replanned(plan, variant), Path(out) / name)
-        for name, variant in variants(recipe, setting).items()
+        _Target(replanned(plan, variant), Path(out) / name, settings)
+        for name, variant in recipes.items()
     ]
-    settings = fit(plan, memory, threads=threads)
     return _merge_all(targets, settings, force, progress)
 
 
@@ -119,8 +124,9 @@ class _Target:
     sink: Sink
     mixer: Mixer
 
-    def __init__(self, plan: Plan, out: Path) -> None:
+    def __init__(self, plan: Plan, out: Path, settings: Memory) -> None:
         self.plan, self.out = plan, out
+        self.device = settings.card.device.type if settings.card else "cpu"
         _check_output(plan, out)
         self.statistics = open_statistics(plan.recipe, plan.sources, plan.experts)
         self.resumed = 0
@@ -129,7 +135,7 @@ class _Target:
         """Whether the output is there already; LaconicError when something else is."""
         if force or not self.out.exists():
             return False
-        if not _is_this_merge(self.plan, self.out, self.statistics):
+        if not _is_this_merge(self.plan, self.out, self.statistics, self.device):
             raise LaconicError(f"{self.out}: exists already; --force replaces it, whole")
         self.resumed = len(self.plan.steps)
         return True
@@ -141,6 +147,7 @@ class _Target:
             "parents": fingerprints,
             "versions": versions(),
             "statistics": _digest(self.statistics),
+            "device": self.device,
         }
         specs = [step.output for step in self.plan.steps]
         shard_bytes = self.plan.recipe.output.shard_bytes
@@ -170,23 +177,34 @@ def _merge_targets(
         reader = stack.enter_context(Reader())
         pool = stack.enter_context(workers(settings.threads))
         digests, room = Digests(), settings.room()
-        stream = BlockStream(reader, settings.block, held=settings.held, digests=digests)
+        stream = BlockStream(
+            reader, settings.block, held=settings.held, digests=digests, card=settings.card
+        )
         for target in targets:
             target.mixer = Mixer(target.plan, stream, pool, target.statistics, room)
-        _Run(targets, pool, digests).merge_all(progress)
+        hands = stack.enter_context(ThreadPoolExecutor(settings.threads))
+        stages = Stages(settings.stage, pinned=bool(settings.card and settings.card.pins))
+        _Run(targets, pool, digests, stages, hands).merge_all(progress)
         parents = _parent_records(plan, digests, pool)
         _check_unchanged(before, _fingerprints(plan))
         for target in targets:
-            folder, done = target.sink.folder, target.sink.digests
-            _complete(folder, target.plan, parents, done, target.statistics)
+            _complete(target, parents)
             target.sink.publish(force=force)
 
 
 class _Run:
     """The merging of all tensors that are not done yet, those of several outputs together."""
 
-    def __init__(self, targets: Sequence[_Target], pool: Workers, digests: Digests) -> None:
+    def __init__(
+        self,
+        targets: Sequence[_Target],
+        pool: Workers,
+        digests: Digests,
+        stages: Stages,
+        hands: Executor,
+    ) -> None:
         self._targets, self._pool, self._digests = targets, pool, digests
+        self._stages, self._hands = stages, hands
 
     def merge_all(self, progress: bool) -> None:
         """Merge them, largest first, on all workers."""
@@ -227,35 +245,24 @@ class _Run:
             self._merge_together(waiting, bar)
 
     def _merge_together(self, waiting: list[tuple[_Target, Step]], bar: tqdm[Any]) -> None:
-        written = [_Written(target.sink, step) for target, step in waiting]
-        mixed = [target.mixer.mix(step) for target, step in waiting]
+        writers = [self._writer(target, step) for target, step in waiting]
+        mixed = [
+            target.mixer.mix(step, writer.space)
+            for (target, step), writer in zip(waiting, writers, strict=True)
+        ]
         for blocks in zip(*mixed, strict=True):
-            for tensor, block in zip(written, blocks, strict=True):
-                bar.update(tensor.add(block))
-        for tensor in written:
-            tensor.finish(self._digests)
+            for writer, block in zip(writers, blocks, strict=True):
+                bar.update(writer.add(len(block)))
+        for (target, step), writer in zip(waiting, writers, strict=True):
+            self._finish(target, step, writer.finish())
 
+    def _writer(self, target: _Target, step: Step) -> TensorWriter:
+        return target.sink.writer(step.output.name, self._stages, self._hands)
 
-class _Written:
-    """One tensor on its way into a sink."""
-
-    def __init__(self, sink: Sink, step: Step) -> None:
-        self._sink, self._step = sink, step
-        self._digest, self._bytes = blake3(), 0
-
-    def add(self, block: Tensor) -> int:
-        """Write the next block; returns its bytes."""
-        raw: Any = block.view(torch.uint8).numpy()
-        data = memoryview(raw)
-        self._sink.write(self._step.output.name, self._bytes, data)
-        self._digest.update(data)
-        self._bytes += len(data)
-        return len(data)
-
-    def finish(self, digests: Digests) -> None:
-        """Note in the journal that it is whole, and what it was made of."""
-        inputs = {t.role: digests.of(t.stored) for t in self._step.inputs if t.stored}
-        self._sink.finish(self._step.output.name, self._digest.hexdigest(), inputs)
+    def _finish(self, target: _Target, step: Step, digest: str) -> None:
+        """Note in the journal that a tensor is whole, and what it was made of."""
+        inputs = {t.role: self._digests.of(t.stored) for t in step.inputs if t.stored}
+        target.sink.finish(step.output.name, digest, inputs)
 
 
 def _result(plan: Plan, out: Path, began: float, resumed: int) -> MergeResult:
@@ -264,7 +271,7 @@ def _result(plan: Plan, out: Path, began: float, resumed: int) -> MergeResult:
     return MergeResult(str(out), plan.recipe.hash, count, plan.nbytes, seconds, peak(), resumed)
 
 
-def _is_this_merge(plan: Plan, out: Path, statistics: Statistics | None) -> bool:
+def _is_this_merge(plan: Plan, out: Path, statistics: Statistics | None, device: str) -> bool:
     """Whether a finished output was made by this very recipe from these very files."""
     if not (out / MANIFEST_FILE).is_file():
         return False
@@ -273,6 +280,7 @@ def _is_this_merge(plan: Plan, out: Path, statistics: Statistics | None) -> bool
         manifest["recipe_hash"] == plan.recipe.hash
         and manifest["versions"] == versions()
         and manifest["plan"].get("statistics") == _digest(statistics)
+        and manifest["plan"].get("device", "cpu") == device
         and manifest["parents"] == parent_records(plan.sources)
     )
 
@@ -308,22 +316,18 @@ def _parent_records(plan: Plan, digests: Digests, pool: Workers) -> dict[str, An
     return parent_records(plan.sources, digests)
 
 
-def _complete(
-    folder: Path,
-    plan: Plan,
-    parents: dict[str, Any],
-    tensors: dict[str, str],
-    statistics: Statistics | None,
-) -> None:
+def _complete(target: _Target, parents: dict[str, Any]) -> None:
     """Write everything beside the weights; the manifest last, for it holds the others' digests."""
+    plan, folder = target.plan, target.sink.folder
     recipe = plan.recipe
     facts: dict[str, Any] = {
         "untied": plan.untied,
         "tensors": len(plan.steps),
         "bytes": plan.nbytes,
+        "device": target.device,
     }
-    if statistics:
-        facts["statistics"] = statistics.digest
+    if target.statistics:
+        facts["statistics"] = target.statistics.digest
     write_sidecars(
         folder,
         plan.sources,
@@ -340,7 +344,7 @@ def _complete(
         recipe=recipe.to_dict(),
         recipe_hash=recipe.hash,
         parents=parents,
-        tensors=tensors,
+        tensors=target.sink.digests,
         facts=facts,
     )
 

@@ -21,7 +21,7 @@ from laconic.merging.workers import Workers, workers
 from laconic.plan import Input, Plan, Step
 from laconic.registry import get_method
 from laconic.tensors.digests import Digests
-from laconic.tensors.header import StoredTensor, TensorSpec
+from laconic.tensors.header import ITEM_BYTES, StoredTensor, TensorSpec
 from laconic.tensors.sink import free_bytes
 from laconic.tensors.source import Reader
 
@@ -116,8 +116,10 @@ def _timed(plan: Plan, step: Step) -> float:
 def _turn(plan: Plan, noise: Reader, pool: Workers) -> float:
     mixer = Mixer(plan, BlockStream(noise, digests=Digests()), pool, None)
     mixer.survey_model()
+    output = plan.steps[0].output
+    stage, item = torch.empty(output.nbytes, dtype=torch.uint8), ITEM_BYTES[output.dtype]
     digest, began = blake3(), time.process_time()
-    for block in mixer.mix(plan.steps[0]):
+    for block in mixer.mix(plan.steps[0], lambda entries: stage[: entries * item]):
         raw: Any = block.view(torch.uint8).numpy()
         digest.update(bytes(raw))  # the copy stands for the write
     return time.process_time() - began

@@ -11,7 +11,7 @@ from laconic.merging.survey import Place
 
 
 class GramSurvey:
-    """Sum the inner products of the parents, or of their task vectors, in float64.
+    """Sum the inner products of the parents, or of their task vectors, in float64, on the host.
 
     Angles between parents are small (cosine 0.9996 for a pair of reasoning models), so that
     float32 would lose half of their digits.
@@ -25,7 +25,7 @@ class GramSurvey:
     def see(self, base: Tensor, experts: Tensor, place: Place) -> None:
         """Take in one block: base (m,), experts (n, m), float32."""
         vectors = (experts - base if self._deltas else experts).double()
-        products = vectors @ vectors.T
+        products = (vectors @ vectors.T).cpu()
         with self._lock:
             self._sum = products if self._sum is None else self._sum + products
 
@@ -34,7 +34,7 @@ class GramSurvey:
         return False
 
     def result(self, place: Place) -> Tensor:
-        """Return the Gram matrix (n, n), float64; zero for a tensor without entries."""
+        """Return the Gram matrix (n, n), float64, on the host; zero without entries."""
         return self._sum if self._sum is not None else torch.zeros(1, 1, dtype=torch.float64)
 
 

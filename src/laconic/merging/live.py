@@ -6,7 +6,6 @@ equals the written one bit for bit.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,13 +17,15 @@ import torch
 from blake3 import blake3
 from torch import Tensor
 
+from laconic.merging.card import Card, card_named
+from laconic.merging.memory import fit
 from laconic.merging.mixer import Mixer
 from laconic.merging.stream import TORCH_DTYPES, BlockStream
 from laconic.merging.workers import workers
 from laconic.plan import Plan, Step, make_plan, replanned
 from laconic.recipe import Recipe
 from laconic.statistics.store import open_statistics
-from laconic.tensors.header import ITEM_BYTES, StoredTensor
+from laconic.tensors.header import ITEM_BYTES, StoredTensor, TensorSpec
 from laconic.tensors.source import Reader
 
 AHEAD = 2
@@ -35,13 +36,17 @@ class LiveMerge:
     """A pair of parents in memory and their merges by any recipe over them.
 
     recipe: any recipe over the parents; it fixes them and the output. threads: that mix, one per
-    processor and at most 8 unless given. Raises LaconicError for parents that do not fit.
+    processor and at most 8 unless given. device: whose memory holds them and who mixes, such as
+    `cuda`; the processor unless given. Raises LaconicError for parents that do not fit.
     """
 
-    def __init__(self, recipe: Recipe, *, threads: int | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, *, threads: int | None = None, device: str | None = None
+    ) -> None:
         self._plan = make_plan(recipe, weights=True)
-        self._threads = threads or min(os.cpu_count() or 1, 8)
-        self._reader = ResidentReader(self._plan)
+        self._card = card_named(device)
+        self._reader = ResidentReader(self._plan, self._card)
+        self._memory = fit(self._plan, None, threads=threads, card=self._card)
 
     @property
     def plan(self) -> Plan:
@@ -59,47 +64,70 @@ class LiveMerge:
         Raises LaconicError for a recipe with other parents or another output, or one that the
         methods cannot run.
         """
-        plan = replanned(self._plan, recipe)
+        plan, memory = replanned(self._plan, recipe), self._memory
         statistics = open_statistics(recipe, plan.sources, plan.experts)
         with (
-            workers(self._threads) as pool,
-            ThreadPoolExecutor(self._threads) as mixing,
+            workers(memory.threads) as pool,
+            ThreadPoolExecutor(memory.threads) as mixing,
         ):
-            mixer = Mixer(plan, BlockStream(self._reader), pool, statistics)
+            stream = BlockStream(self._reader, memory.block, held=memory.held, card=self._card)
+            mixer = Mixer(plan, stream, pool, statistics, memory.room())
             mixer.survey_model()
-            yield from _in_order(mixer, plan, mixing, AHEAD * self._threads)
+            yield from _in_order(mixer, plan, mixing, AHEAD * memory.threads)
 
 
 class ResidentReader(Reader):
-    """Reads stored tensors from memory, where it puts those of a plan's parents, once.
+    """Reads stored tensors from memory, the card's if there is one, where it puts a plan's parents.
 
     digest: of all their names and bytes, in the plan's order.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
+    def __init__(self, plan: Plan, card: Card | None = None) -> None:
+        super().__init__(card.device if card else None)
         self._held: dict[tuple[Path, str], Tensor] = {}
         hasher = blake3(max_threads=blake3.AUTO)
         for step in plan.steps:
             for tensor in step.inputs:
                 if tensor.stored is not None:
                     hasher.update(f"{tensor.role} {tensor.spec.name}\0".encode())
-                    raw: Any = self._hold(tensor.stored).numpy()
+                    raw: Any = self._fetch(tensor.stored).numpy()
                     hasher.update(memoryview(raw))
+                    self._held[_key(tensor.stored)] = torch.from_numpy(raw).to(self.device)
         self.digest = hasher.hexdigest()
 
     def read(self, tensor: StoredTensor, start: int, into: Tensor) -> None:
         """Fill `into` (bytes, uint8, contiguous) with the entries from `start` on."""
         offset = start * ITEM_BYTES[tensor.spec.dtype]
-        into.copy_(self._hold(tensor)[offset : offset + len(into)])
+        into.copy_(self._held[_key(tensor)][offset : offset + len(into)])
 
-    def _hold(self, tensor: StoredTensor) -> Tensor:
-        key = tensor.file, tensor.spec.name
-        if key not in self._held:
-            raw = torch.empty(tensor.spec.nbytes, dtype=torch.uint8)
-            super().read(tensor, 0, raw)
-            self._held[key] = raw
-        return self._held[key]
+    def _fetch(self, tensor: StoredTensor) -> Tensor:
+        if _key(tensor) in self._held:
+            return self._held[_key(tensor)].cpu()
+        raw = torch.empty(tensor.spec.nbytes, dtype=torch.uint8)
+        super().read(tensor, 0, raw)
+        return raw
+
+
+class _Filling:
+    """A tensor in memory that a mixer fills from its first entry to its last."""
+
+    def __init__(self, output: TensorSpec, device: torch.device) -> None:
+        self._raw = torch.empty(output.nbytes, dtype=torch.uint8, device=device)
+        self._output, self._filled = output, 0
+
+    def space(self, entries: int) -> Tensor:
+        """Return the bytes of the next entries."""
+        begin = self._filled
+        self._filled += entries * ITEM_BYTES[self._output.dtype]
+        return self._raw[begin : self._filled]
+
+    def tensor(self) -> Tensor:
+        """Return the whole tensor (*shape)."""
+        return self._raw.view(TORCH_DTYPES[self._output.dtype]).view(self._output.shape)
+
+
+def _key(tensor: StoredTensor) -> tuple[Path, str]:
+    return tensor.file, tensor.spec.name
 
 
 def _in_order(
@@ -122,9 +150,7 @@ def _in_order(
 
 
 def _mixed(mixer: Mixer, step: Step) -> Tensor:
-    out = torch.empty(step.output.numel, dtype=TORCH_DTYPES[step.output.dtype])
-    done = 0
-    for block in mixer.mix(step):
-        out[done : done + len(block)] = block
-        done += len(block)
-    return out.view(step.output.shape)
+    filling = _Filling(step.output, mixer.device)
+    for _ in mixer.mix(step, filling.space):
+        pass
+    return filling.tensor()

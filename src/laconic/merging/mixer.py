@@ -20,6 +20,8 @@ from laconic.plan import Plan, Step
 from laconic.registry import get_method
 from laconic.statistics.store import Statistics
 
+Space = Callable[[int], Tensor]
+
 
 class Mixer:
     """Runs the chains of a plan's steps. Different steps may be mixed in several threads at once.
@@ -42,6 +44,11 @@ class Mixer:
         self._statistics = statistics
         self._model_surveys: dict[int, Survey] = {}
 
+    @property
+    def device(self) -> torch.device:
+        """Where it mixes."""
+        return self._stream.device
+
     def survey_model(self) -> None:
         """Take, over all tensors, the surveys whose scope is the whole model; before any `mix`."""
         merged = [step for step in self._plan.steps if step.stages]
@@ -53,22 +60,28 @@ class Mixer:
                     self._pool.run(partial(self._see_model, s, index, survey) for s in merged)
                     again = survey.turn()
 
-    def mix(self, step: Step) -> Iterator[Tensor]:
+    def mix(self, step: Step, space: Space) -> Iterator[Tensor]:
         """Yield the output of a step in order, in flat blocks of the output dtype.
 
-        Each is rounded once and finite (else LaconicError), and valid until the next one.
+        space: told a number of entries, returns the bytes (uint8) that the next block of so many
+        is put into. Each is rounded once and finite (else LaconicError).
         """
         chain = _chain(step)
         with self._room.take(whole_bytes(step)):
             surveys = self._survey_step(step, chain)
             checked = not transparent(chain)
             for block in self._blocks(step, chain, last=True, checked=checked):
-                yield self._rounded(step, block, self._run_block(step, chain, block, surveys))
+                merged = self._run_block(step, chain, block, surveys)
+                out = space(merged.numel()).view(TORCH_DTYPES[step.output.dtype])
+                yield self._rounded(step, block, merged, out)
 
-    def _rounded(self, step: Step, block: Block, merged: Tensor) -> Tensor:
-        """Round once to the output dtype, flat; refuse what is not finite."""
-        dtype = TORCH_DTYPES[step.output.dtype]
-        out = merged.to(dtype).reshape(-1)
+    def _rounded(self, step: Step, block: Block, merged: Tensor, out: Tensor) -> Tensor:
+        """Round once to the output dtype, into `out`, flat; refuse what is not finite."""
+        dtype, card = out.dtype, self._stream.card
+        if card and out.device != card.device:
+            card.fetch(merged.to(dtype).reshape(-1), out)
+        else:
+            out.copy_(merged.reshape(-1))
         if not _fits(merged, dtype) and not torch.isfinite(out).all():
             self._stream.check(step, block)
             raise LaconicError(
@@ -101,7 +114,7 @@ class Mixer:
             if index:
                 sparse = self._run_block(step, chain[:index], block, before)
                 experts = sparse.reshape(len(experts), -1)
-            survey.see(or_zero(block.base), experts, block.place)
+            survey.see(or_zero(block.base, experts), experts, block.place)
 
     def _run_block(
         self, step: Step, chain: Sequence[Link], block: Block, surveys: dict[int, Survey]

@@ -1,4 +1,7 @@
-"""Blocks of a step's input tensors as float32, read into buffers that each thread reuses."""
+"""Blocks of a step's input tensors as float32, read into buffers that each thread reuses.
+
+On a card the buffers are the card's, and bytes reach them by way of pinned memory.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from blake3 import blake3
 from torch import Tensor
 
 from laconic.errors import LaconicError
+from laconic.merging.card import Card, Landing
 from laconic.merging.survey import Place
 from laconic.plan import Input, Step
 from laconic.tensors.digests import Digests
@@ -42,7 +46,8 @@ class BlockStream:
     """Yields a step's blocks in order; safe to share between threads.
 
     entries: per block. held: most bytes of a step's inputs that a thread keeps between passes.
-    digests: where the digests of the bytes that a last pass reads are noted.
+    digests: where the digests of the bytes that a last pass reads are noted. card: where the
+    blocks are to be; None: on the host.
     """
 
     def __init__(
@@ -52,10 +57,17 @@ class BlockStream:
         *,
         held: int = HELD,
         digests: Digests | None = None,
+        card: Card | None = None,
     ) -> None:
         self._reader, self._entries, self._most_held = reader, entries, held
         self._digests = digests
-        self._local = _Buffers()
+        self.card = card
+        self._local = _Buffers(card)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its blocks are."""
+        return self._local.device
 
     def blocks(
         self,
@@ -113,7 +125,7 @@ class BlockStream:
             return local.rows
         local.read = None
         small = end - start <= self._entries
-        rows = self._rows(count, end - start) if small else torch.empty(count, end - start)
+        rows = self._rows(count, end - start, small)
         for at in range(start, end, self._entries):
             part = rows[:, at - start : at - start + self._entries]
             if held:
@@ -128,10 +140,18 @@ class BlockStream:
     def _read_part(self, step: Step, start: int, rows: Tensor, hashers: Hashers) -> None:
         for row, tensor, hasher in zip(rows, step.inputs, hashers, strict=True):
             raw, typed = self._local.landing(tensor.spec.dtype, len(row))
-            self._reader.read(_stored(tensor), start, raw)
-            if hasher:
-                hasher.update(_bytes(raw))
+            self._deliver(tensor, start, raw, hasher)
             row.copy_(typed)
+
+    def _deliver(self, tensor: Input, start: int, into: Tensor, hasher: blake3 | None) -> None:
+        """Put the stored bytes from an entry on into `into`, wherever that is."""
+        travels = into.device != self._reader.device
+        raw = self._local.pinned().space(len(into)) if travels else into
+        self._reader.read(_stored(tensor), start, raw)
+        if hasher:
+            hasher.update(_bytes(raw))
+        if travels:
+            self._local.pinned().send(into)
 
     def _hold(self, step: Step) -> None:
         """Keep the bytes of a small step, read once for all passes of this thread over it."""
@@ -139,7 +159,7 @@ class BlockStream:
         if local.inputs == step.inputs:
             return
         local.inputs, local.views = None, []
-        space, end = local.scratch("held", self._most_held), 0
+        space, end = local.scratch("held", sum(map(_aligned, step.inputs))), 0
         hashers = self._hashers(step)
         for tensor, hasher in zip(step.inputs, hashers, strict=True):
             view = space[end : end + tensor.spec.nbytes]
@@ -153,9 +173,7 @@ class BlockStream:
         item = ITEM_BYTES[tensor.spec.dtype]
         for start in range(0, tensor.spec.numel, self._entries):
             part = into[start * item : (start + self._entries) * item]
-            self._reader.read(_stored(tensor), start, part)
-            if hasher:
-                hasher.update(_bytes(part))
+            self._deliver(tensor, start, part, hasher)
 
     def _hashers(self, step: Step) -> Hashers:
         """Return a hasher per input whose digest is not known, nor being taken by this thread."""
@@ -175,7 +193,9 @@ class BlockStream:
                 self._digests.put(_stored(tensor), hasher.hexdigest())
                 self._local.hashing.discard(_stored(tensor))
 
-    def _rows(self, count: int, entries: int) -> Tensor:
+    def _rows(self, count: int, entries: int, small: bool) -> Tensor:
+        if not small:
+            return torch.empty(count, entries, device=self._local.device)
         flat = self._local.scratch("rows", 4 * count * self._entries)
         return flat.view(torch.float32).view(count, self._entries)[:, :entries]
 
@@ -183,7 +203,10 @@ class BlockStream:
 class _Buffers(threading.local):
     """What one thread reuses from block to block."""
 
-    def __init__(self) -> None:
+    def __init__(self, card: Card | None) -> None:
+        self._card = card
+        self.device = card.device if card else torch.device("cpu")
+        self._pinned: Landing | None = None
         self.inputs: tuple[Input, ...] | None = None
         self.read: tuple[tuple[Input, ...], int, int] | None = None
         self.rows = torch.empty(0)
@@ -196,7 +219,8 @@ class _Buffers(threading.local):
         """Return so many bytes of the space of that name, which grows but never shrinks."""
         space = self._spaces.get(name)
         if space is None or space.numel() < nbytes:
-            space = self._spaces[name] = torch.empty(nbytes, dtype=torch.uint8)
+            space = torch.empty(nbytes, dtype=torch.uint8, device=self.device)
+            self._spaces[name] = space
         return space[:nbytes]
 
     def landing(self, dtype: str, entries: int) -> tuple[Tensor, Tensor]:
@@ -206,6 +230,14 @@ class _Buffers(threading.local):
             raw = self.scratch("raw", entries * ITEM_BYTES[dtype])
             last = self._landing = dtype, raw, raw.view(TORCH_DTYPES[dtype])
         return last[1], last[2]
+
+    def pinned(self) -> Landing:
+        """Return the buffers from which bytes travel to the card."""
+        if self._pinned is None:
+            if self._card is None:
+                raise TypeError("no card to send anything to")
+            self._pinned = Landing(self._card)
+        return self._pinned
 
 
 def _block(step: Step, place: Place, rows: Tensor) -> Block:

@@ -15,11 +15,10 @@ import numpy as np
 from torch import Tensor
 
 from laconic.merging.blocks import Cut, ZeroSign, elect_sign, trim_smallest
+from laconic.merging.magnitudes import HALF, histogram, patterns
 
 TrimRule = Literal["ge", "exact"]
 Scope = Literal["tensor", "global"]
-Bits = np.ndarray[tuple[int], np.dtype[np.uint32]]
-_HALF = 1 << 16
 
 
 @dataclass(frozen=True, order=True)
@@ -108,15 +107,15 @@ class TrimSurvey:
         )
 
     def _upper(self, deltas: Tensor, place: Place) -> None:
-        for order, bits in zip(self._vectors, _magnitude_bits(deltas), strict=True):
-            counts = np.bincount(bits >> 16, minlength=_HALF)
+        for order, vector in zip(self._vectors, deltas, strict=True):
+            counts = histogram(patterns(vector) >> 16)
             with self._lock:
                 order.upper += counts
 
     def _lower(self, deltas: Tensor, place: Place) -> None:
-        for order, bits in zip(self._vectors, _magnitude_bits(deltas), strict=True):
-            inside = bits[(bits >> 16) == order.bin]
-            counts = np.bincount(inside & 0xFFFF, minlength=_HALF)
+        for order, vector in zip(self._vectors, deltas, strict=True):
+            bits = patterns(vector)
+            counts = histogram(bits[(bits >> 16) == order.bin] & 0xFFFF)
             with self._lock:
                 order.lower += counts
 
@@ -140,16 +139,12 @@ def survey_tensor(survey: Survey, base: Tensor, experts: Tensor) -> Any:
     return survey.result(Place())
 
 
-def _magnitude_bits(deltas: Tensor) -> list[Bits]:
-    return [row.contiguous().numpy().view(np.uint32) & 0x7FFFFFFF for row in deltas]
-
-
 @dataclass
 class _Order:
     """The counts that lead to one task vector's c-th smallest magnitude."""
 
-    upper: Any = field(default_factory=lambda: np.zeros(_HALF, np.int64))
-    lower: Any = field(default_factory=lambda: np.zeros(_HALF, np.int64))
+    upper: Any = field(default_factory=lambda: np.zeros(HALF, np.int64))
+    lower: Any = field(default_factory=lambda: np.zeros(HALF, np.int64))
     tied: dict[Place, int] = field(default_factory=dict)
     drop: int = 0  # c: how many entries the trim drops
     below: int = 0  # how many entries are surely smaller than the threshold

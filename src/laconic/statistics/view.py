@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from laconic.errors import LaconicError
@@ -49,6 +50,18 @@ class TensorStatistics:
     fisher: Tensor | None = None
     delta_norms: Tensor | None = None
     think_inputs: Tensor | None = None
+
+    def on(self, device: torch.device) -> TensorStatistics:
+        """Return the statistics with those of the tensor's own channels on a device.
+
+        What belongs to the whole model stays on the host: methods make plain numbers of it.
+        """
+        means, inputs = self.channel_means, self.think_inputs
+        return replace(
+            self,
+            channel_means=None if means is None else means.to(device),
+            think_inputs=None if inputs is None else inputs.to(device),
+        )
 
 
 def required(statistics: TensorStatistics | None, kind: str, method: str) -> Any:

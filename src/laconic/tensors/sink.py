@@ -12,8 +12,10 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from blake3 import blake3
 from laconic.errors import LaconicError
 from laconic.tensors.header import StoredTensor, TensorSpec, build_header, read_header
 from laconic.tensors.source import INDEX_FILE, SINGLE_FILE
+from laconic.tensors.writer import Shard, Stages, TensorWriter
 
 _CHUNK = 1 << 22
 
@@ -38,7 +41,7 @@ class Sink:
         self.inputs: dict[str, dict[str, str]] = {}
         self._shards = _assign(specs, shard_bytes)
         self._places: dict[str, StoredTensor] = {}
-        self._files: dict[Path, int] = {}
+        self._files: dict[Path, Shard] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -66,16 +69,15 @@ class Sink:
             sink._close()
             os.close(lock)
 
-    def write(self, name: str, start: int, data: memoryview) -> None:
-        """Write bytes of a tensor from byte `start` of it on; any order, any thread."""
+    def writer(self, name: str, stages: Stages, hands: Executor) -> TensorWriter:
+        """Begin a tensor; tensors in any order, each in a thread of its own.
+
+        stages: where its bytes are gathered. hands: who writes them, meanwhile. What the writer
+        does raises LaconicError when the disk is full or fails.
+        """
         place = self._places[name]
-        offset = place.offset + start
-        try:
-            while len(data):
-                count = os.pwrite(self._files[place.file], data, offset)
-                data, offset = data[count:], offset + count
-        except OSError as error:
-            raise _write_error(place.file, error, name) from error
+        guarded = partial(_guarded, place.file, name)
+        return TensorWriter(self._files[place.file], place, stages, hands, guarded)
 
     def finish(self, name: str, digest: str, inputs: Mapping[str, str] | None = None) -> None:
         """Note in the journal that all bytes of a tensor, with this BLAKE3, are written.
@@ -100,8 +102,8 @@ class Sink:
         if missing:
             raise LaconicError(f"{self.out}: not complete, {len(missing)} tensors are missing")
         try:
-            for descriptor in self._files.values():
-                os.fsync(descriptor)
+            for shard in self._files.values():
+                shard.sync()
             if self.out.exists() and force:
                 self._clear_replaced()
                 self.out.rename(self._replaced)
@@ -186,19 +188,19 @@ class Sink:
         for file in self._shards:
             path = self.folder / file
             self._places.update(read_header(path))
-            self._files[path] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            self._files[path] = Shard(path)
 
     def _digest(self, place: StoredTensor) -> str:
         digest = blake3()
-        descriptor = self._files[place.file]
+        shard = self._files[place.file]
         for start in range(0, place.spec.nbytes, _CHUNK):
             count = min(_CHUNK, place.spec.nbytes - start)
-            digest.update(os.pread(descriptor, count, place.offset + start))
+            digest.update(shard.read(count, place.offset + start))
         return digest.hexdigest()
 
     def _close(self) -> None:
-        for descriptor in self._files.values():
-            os.close(descriptor)
+        for shard in self._files.values():
+            shard.close()
         self._files.clear()
 
     def _discard(self) -> None:
@@ -259,6 +261,13 @@ def _take_lock(lock: int, out: Path) -> None:
         raise LaconicError(
             f"{out}: another process is merging into this folder; wait for it or choose another"
         ) from None
+
+
+def _guarded(path: Path, tensor: str, write: Callable[[], None]) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise _write_error(path, error, tensor) from error
 
 
 def _write_error(path: Path, error: OSError, tensor: str = "") -> LaconicError:

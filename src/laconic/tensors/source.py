@@ -141,9 +141,13 @@ class Reader:
     """Reads ranges of entries of stored tensors; safe to share between threads.
 
     Every thread reuses its own buffers, so that resident memory doesn't grow with the model.
+    device: where its bytes come to lie.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | None = None) -> None:
+        import torch
+
+        self.device = device or torch.device("cpu")
         self._files: dict[Path, int] = {}
         self._lock = threading.Lock()
 

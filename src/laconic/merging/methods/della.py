@@ -55,7 +55,7 @@ def _relative_rank(deltas: Tensor) -> Tensor:
         return torch.full_like(deltas, 0.5)
     columns = deltas.shape[-1]
     ranks = torch.empty_like(deltas)
-    places = torch.arange(columns, dtype=torch.float32) / (columns - 1)
+    places = torch.arange(columns, dtype=torch.float32, device=deltas.device) / (columns - 1)
     rows, out = deltas.reshape(-1, columns), ranks.view(-1, columns)
     size = max(_CHUNK // columns, 1)
     for start in range(0, len(rows), size):

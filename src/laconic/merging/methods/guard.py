@@ -62,7 +62,7 @@ def guard(
             f"{tuple(merged.shape)}; the statistics are of another model"
         )
     rows = _unit_rows(stats.think_inputs)
-    gram = rows @ rows.T + ridge * torch.eye(len(rows), dtype=torch.float64)
+    gram = rows @ rows.T + ridge * torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
     step = merged - slow
     # (in, rows) and (rows, in): the projector itself would be in x in
     back: Tensor = torch.linalg.solve(gram, rows).float()
