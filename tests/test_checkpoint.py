@@ -12,7 +12,6 @@ from laconic.checkpoint.card import NOT_MEASURED, add_results, write_card
 from laconic.checkpoint.manifest import (
     parent_records,
     read_manifest,
-    tensor_digests,
     verify,
     write_manifest,
 )
@@ -26,7 +25,7 @@ from laconic.diagnosis.doctor import examine
 from laconic.errors import LaconicError
 from laconic.provenance import versions
 from laconic.recipe import recipe_hash
-from laconic.tensors.digests import Digests
+from laconic.tensors.digests import Digests, digest_tensor
 from laconic.tensors.source import Source, open_source
 from tiny_pair import CHATML, R1_TEMPLATE, edit, make_quick, make_slow, save_weights, weights
 
@@ -73,6 +72,10 @@ def build(folder, sources, *, tokenizer="base", untied=True, shards=1):
         facts={"untied": untied},
     )
     return folder
+
+
+def tensor_digests(folder):
+    return {name: digest_tensor(stored) for name, stored in open_source(folder).stored.items()}
 
 
 def save_sharded(folder, tensors, shards):

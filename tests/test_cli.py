@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from checkpoints import folder_digest, pair, random_tensors, write_checkpoint
 from laconic.cli import main
+from laconic.errors import LaconicError
 
 
 def laconic(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -113,6 +115,53 @@ def test_methods(capsys: pytest.CaptureFixture[str]) -> None:
     assert "elect a sign" in out
     code, _, err = laconic(capsys, "methods", "tie")
     assert (code, "did you mean 'ties'?" in err) == (2, True)
+
+
+QUESTIONS = "questions.jsonl"
+MEASURING = {
+    "eval": ["eval", "q", "--tasks", QUESTIONS, "--out", "run"],
+    "reproduce": ["reproduce", "l2s-7b-ties", "--out", "out"],
+}
+
+
+@pytest.mark.parametrize("command", MEASURING)
+def test_engines_and_data_of_commands_that_measure(
+    command: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def told(engine: str, model: str, **options: Any) -> Any:
+        given = {name: value for name, value in options.items() if value is not None}
+        raise LaconicError(json.dumps([engine, os.environ["LACONIC_DATA"], given]))
+
+    monkeypatch.setattr("laconic.run.engines.make_runner", told)
+    monkeypatch.setattr(
+        "laconic.reproduction.reproduce", lambda recipe, out, *, runner, **rest: runner("q")
+    )
+    monkeypatch.setenv("LACONIC_DATA", "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    Path("questions.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n')
+    engine = ("--engine", "vllm", "--tensor-parallel", 2, "--max-model-len", 64, "--batch-size", 8)
+    words = ("--vllm-args", "--swap-space '4 5'", "--device", "cuda:1", "--dtype", "float16")
+    code, out, err = laconic(capsys, *MEASURING[command], *engine, *words, "--data", "here")
+    assert (code, out) == (2, "")
+    assert json.loads(err.removeprefix("error: ")) == [
+        "vllm",
+        "here",
+        {
+            "tensor_parallel": 2,
+            "max_model_len": 64,
+            "arguments": ["--swap-space", "4 5"],
+            "device": "cuda:1",
+            "dtype": "float16",
+            "batch_size": 8,
+        },
+    ]
+    code, _, err = laconic(capsys, *MEASURING[command], "--vllm-args", "'4 5")
+    assert code == 2
+    assert "'--vllm-args'" in err
+    assert "No closing quotation" in err
 
 
 @pytest.mark.parametrize(

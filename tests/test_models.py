@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from laconic.errors import LaconicError
-from laconic.models import choose_device, load_tokenizer
+from laconic.models import choose_device, choose_dtype, load_tokenizer, question_prompt
 from laconic.records import read_json
 from laconic.tensors.source import open_source
 
@@ -38,6 +39,24 @@ def test_one_tokenizer_serves_statistics_and_runs(tmp_path: Path) -> None:
     assert load_tokenizer(open_source(PAIR / "slow")).eos_token_id is not None
     with pytest.raises(LaconicError, match="unknown device 'gpu!'"):
         choose_device("gpu!")
+
+
+def test_a_dtype_is_named_or_that_of_the_device() -> None:
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert choose_dtype(None, cpu, on_cuda="auto") == "float32"
+    assert choose_dtype(None, cuda) == "bfloat16"
+    assert choose_dtype(None, cuda, on_cuda="auto") == "auto"
+    assert choose_dtype("float16", cuda) == "float16"
+    with pytest.raises(LaconicError, match="unknown dtype 'half' .known: float32, bfloat16"):
+        choose_dtype("half", cpu)
+
+
+def test_a_question_is_a_line_where_there_is_no_chat_template() -> None:
+    tokenizer = load_tokenizer(open_source(PAIR / "slow"))
+    chat = "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
+    assert question_prompt(tokenizer, "1+1?") == chat
+    tokenizer.chat_template = None
+    assert question_prompt(tokenizer, "1+1?") == "1+1?\n"
 
 
 def test_why_a_file_is_needed_ends_the_message(tmp_path: Path) -> None:

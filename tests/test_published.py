@@ -6,8 +6,8 @@ import pytest
 
 from headers import MODELS, write_headers
 from laconic.plan import make_plan
-from laconic.published import FOLDER, recipes
-from laconic.recipe import Recipe, load_recipe, parse_recipe
+from laconic.published import recipes
+from laconic.recipe import RECIPES, Recipe, load_recipe, parse_recipe
 
 PUBLISHED = {name: (recipe, about) for name, recipe, about in recipes()}
 
@@ -33,7 +33,7 @@ def local(recipe: Recipe, checkpoints: dict[str, str]) -> Recipe:
 
 
 def test_every_file_is_listed_and_found_by_name() -> None:
-    assert sorted(PUBLISHED) == sorted(file.stem for file in FOLDER.glob("*.yml"))
+    assert sorted(PUBLISHED) == sorted(file.stem for file in RECIPES.glob("*.yml"))
     assert load_recipe("l2s-7b-ties") == PUBLISHED["l2s-7b-ties"][0]
 
 

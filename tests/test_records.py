@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from laconic.errors import LaconicError
-from laconic.records import Journal, read_json, read_records, write_json
+from laconic.records import Journal, read_json, read_records, read_yaml, write_json
 
 
 def _append(path: Path, *records: dict[str, object]) -> None:
@@ -122,3 +122,20 @@ def test_bad_json_file(tmp_path: Path, content: bytes | None, message: str) -> N
         path.write_bytes(content)
     with pytest.raises(LaconicError, match=message):
         read_json(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "recipe mine: cannot be read: No such file"),
+        (b"a: [", "recipe mine: not valid YAML: while parsing"),
+        (b"a: \xff", "recipe mine: not valid YAML: 'utf-8' codec can't decode"),
+        (b"a: 2026-13-01", "recipe mine: not valid YAML: month must be in 1..12"),
+    ],
+)
+def test_bad_yaml_file(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "a.yml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(LaconicError, match=message):
+        read_yaml(path, "recipe mine")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class LaconicError(Exception):
@@ -14,6 +14,11 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the closest option, or an empty string."""
     near = difflib.get_close_matches(word, list(options), n=1, cutoff=0.5)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def refusal(where: str, problems: Sequence[str]) -> LaconicError:
+    """Build the error that lists all problems of a file or an input."""
+    return LaconicError("\n".join([f"{where}: {len(problems)} problem(s)", *problems]))
 
 
 def unknown(kind: str, word: str, options: Iterable[str]) -> LaconicError:

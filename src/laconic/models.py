@@ -5,7 +5,7 @@ Light to import: transformers is imported inside the functions, so that a merge 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from laconic.errors import LaconicError
 from laconic.tensors.source import Source
 
+DTYPES = ("float32", "bfloat16", "float16")
 SMALL_MODEL = 10_000_000
 """In parameters."""
 
@@ -73,6 +74,27 @@ def tokenizer_in(folder: str | Path, name: str) -> Any:
     return tokenizer
 
 
+def render_chat(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> str:
+    """The prompt of a chat by the tokenizer's template, up to where the response begins.
+
+    turns: role and content. The template writes every special token itself: the text is to be
+    encoded without adding any.
+    """
+    text: str = tokenizer.apply_chat_template(
+        [{"role": role, "content": content} for role, content in turns],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    return text
+
+
+def question_prompt(tokenizer: Any, question: str) -> str:
+    """The prompt of one question: by the chat template, or a plain line where there is none."""
+    if tokenizer.chat_template is None:
+        return f"{question}\n"
+    return render_chat(tokenizer, [("user", question)])
+
+
 def choose_device(name: str | None) -> torch.device:
     """The device named, or CUDA if there is one. Raises LaconicError for an unknown one."""
     if name is None:
@@ -87,6 +109,15 @@ def choose_device(name: str | None) -> torch.device:
             "torch can use; choose another, or cpu"
         )
     return device
+
+
+def choose_dtype(name: str | None, device: torch.device, *, on_cuda: str = "bfloat16") -> str:
+    """The dtype named, or else `on_cuda` on CUDA and float32 on CPU; LaconicError if unknown."""
+    if name is None:
+        return on_cuda if device.type == "cuda" else "float32"
+    if name not in DTYPES:
+        raise LaconicError(f"unknown dtype '{name}' (known: {', '.join(DTYPES)})")
+    return name
 
 
 @contextmanager

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from laconic.recipe import About, Recipe, load_recipe
-
-FOLDER = Path(__file__).parent / "recipes"
+from laconic.recipe import RECIPES, About, Recipe, load_recipe
 
 
 def recipes() -> list[tuple[str, Recipe, About]]:
     """Return name, recipe, and source with published result, of every recipe, sorted by name."""
     found = []
-    for file in sorted(FOLDER.glob("*.yml")):
+    for file in sorted(RECIPES.glob("*.yml")):
         recipe = load_recipe(file)
         found.append((file.stem, recipe, recipe.about or About(source="not given")))
     return found

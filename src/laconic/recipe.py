@@ -13,10 +13,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from laconic import depth
-from laconic.errors import LaconicError, did_you_mean
+from laconic.errors import LaconicError, did_you_mean, refusal
+from laconic.records import read_yaml
 from laconic.registry import Method, get_method, methods
 from laconic.rules import Rule
 
+RECIPES = Path(__file__).parent / "recipes"
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -171,16 +173,11 @@ def load_recipe(path: str | Path) -> Recipe:
     Raises LaconicError listing every problem at once.
     """
     file = Path(path)
-    published = Path(__file__).parent / "recipes" / f"{path}.yml"
+    published = RECIPES / f"{path}.yml"
     if not file.is_file() and file.suffix == "" and published.is_file():
         file = published
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LaconicError(f"recipe {path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise LaconicError(f"recipe {path}: not valid YAML: {error}") from None
-    return parse_recipe(raw, where=f"recipe {path}")
+    where = f"recipe {path}"
+    return parse_recipe(read_yaml(file, where), where=where)
 
 
 def parse_recipe(raw: Any, *, where: str = "recipe") -> Recipe:
@@ -194,21 +191,16 @@ def parse_recipe(raw: Any, *, where: str = "recipe") -> Recipe:
     try:
         recipe = Recipe(**{**raw, "merge": tuple(stages)})
     except ValidationError as error:
-        raise _refusal(
-            where, [_schema_problem(item) for item in error.errors()] + problems
-        ) from None
+        found = [_schema_problem(item) for item in error.errors()]
+        raise refusal(where, found + problems) from None
     problems += _parent_problems(recipe) + _rule_problems(recipe)
     if not problems:
         problems = _chain_problems(recipe)
     if problems:
-        raise _refusal(where, problems)
+        raise refusal(where, problems)
     if recipe.base is None and recipe.quick is not None:
         recipe = recipe.model_copy(update={"base": recipe.quick})
     return recipe
-
-
-def _refusal(where: str, problems: list[str]) -> LaconicError:
-    return LaconicError("\n".join([f"{where}: {len(problems)} problem(s)", *problems]))
 
 
 def _parse_stages(raw: Any) -> tuple[list[Stage], list[str]]:

@@ -1,4 +1,7 @@
-"""Files that survive a kill: append-only JSONL journals, and JSON files that appear whole."""
+"""Files that survive a kill: append-only JSONL journals, and JSON files that appear whole.
+
+And the reading of YAML files, which people write.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import yaml
 
 from laconic.errors import LaconicError
 
@@ -48,6 +53,20 @@ def read_json(path: Path, why: str = "") -> Record:
     if not isinstance(value, dict):
         raise LaconicError(f"{path}: expected a JSON object, got {type(value).__name__}{tail}")
     return value
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """The value in a YAML file, which may be anything.
+
+    Raises LaconicError, which begins with `what` was to be read, when the file cannot be read or
+    is no UTF-8 or no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LaconicError(f"{what}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bad bytes, a date such as 2026-13-1
+        raise LaconicError(f"{what}: not valid YAML: {error}") from None
 
 
 class Journal:

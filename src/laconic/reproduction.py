@@ -16,7 +16,7 @@ from laconic.merging.engine import merge
 from laconic.recipe import About, Recipe
 from laconic.records import write_json
 from laconic.run.engines import make_runner
-from laconic.run.runner import Runner
+from laconic.run.runner import Runner, closing
 from laconic.statistics.calibrate import calibrate
 from laconic.statistics.keys import needed_kinds
 
@@ -157,8 +157,7 @@ class _House:
     def measure(self, name: str, model: str) -> Path:
         """Evaluate a model into the run folder of that name."""
         folder = self._out / "runs" / name
-        runner = self._open(model)
-        try:
+        with closing(self._open(model)) as runner:
             evaluate(
                 model,
                 list(self._tasks),
@@ -170,8 +169,6 @@ class _House:
                 name=name,
                 progress=self._progress,
             )
-        finally:
-            getattr(runner, "close", lambda: None)()
         return folder
 
 

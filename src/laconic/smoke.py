@@ -15,6 +15,7 @@ from laconic.run.loops import find_loop
 from laconic.run.sample import Message, Sample
 from laconic.run.sampling import Sampling
 from laconic.run.transformers import TransformersRunner
+from laconic.tags import THINK, THINK_END
 
 PROMPTS = (
     "What is 17 + 25?",
@@ -32,7 +33,6 @@ ALLOWANCE = 1
 """Responses out of ten that may fail a check beyond the worse parent's own."""
 GIBBERISH = 2.0
 """In nats: how much less likely per token, on average, than a parent's own responses."""
-THINK, THINK_END = "<think>", "</think>"
 CHECKS = {
     "empty": "no answer: nothing but white space, or nothing after </think>",
     "cut": "no end: stopped by the token limit",

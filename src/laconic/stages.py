@@ -26,8 +26,8 @@ from laconic.run.runner import Runner
 from laconic.run.sample import Sample
 from laconic.run.sampling import Sampling
 from laconic.statistics.weights import read_input
+from laconic.tags import THINK_END
 
-CLOSE = "</think>"
 LOW, HIGH = 0.05, 0.95
 STEEPEST = 200.0
 """Of the fitted curve: nearly a step between two points of the finest grid."""
@@ -72,7 +72,7 @@ class Stages:
 
     def lines(self) -> Iterator[str]:
         """Yield a table for a terminal."""
-        yield f"{'weight':>7}{'</think>':>10}{'tokens':>10}"
+        yield f"{'weight':>7}{THINK_END:>10}{'tokens':>10}"
         for point in self.points:
             yield f"{point.weight:>7.3f}{point.share:>10.3f}{point.mean_tokens:>10.1f}"
         if self.low is not None and self.high is not None:
@@ -130,7 +130,7 @@ def fit_stages(points: Sequence[StagePoint]) -> Stages:
     shares = [point.share for point in points]
     if not shares or min(shares) >= LOW or max(shares) <= HIGH:
         spread = f"from {min(shares):.2f} to {max(shares):.2f}" if shares else "unknown"
-        note = f"no stages: the share of responses with {CLOSE} goes {spread}"
+        note = f"no stages: the share of responses with {THINK_END} goes {spread}"
         return Stages(tuple(points), None, None, (), note)
     slope, middle = _logistic(points)
     reach = math.log(HIGH / LOW) / slope
@@ -173,7 +173,7 @@ def _measure(
 ) -> StagePoint:
     runner.load(_interpolated(plan, weight))
     done = list(runner.generate(samples, sampling))
-    closed = sum(completion.text.count(CLOSE) == 1 for completion in done)
+    closed = sum(completion.text.count(THINK_END) == 1 for completion in done)
     tokens = sum(completion.tokens for completion in done) / len(done)
     return StagePoint(weight, len(done), closed, tokens)
 

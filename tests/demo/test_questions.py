@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from laconic.demo import questions
-from laconic.demo.questions import LEVELS, TEST_FILE, VALIDATION_FILE
+from laconic.demo.questions import FOLDER, LEVELS
 
-FILES = {"validation": VALIDATION_FILE, "test": TEST_FILE}
+FILES = {split: FOLDER / f"{split}.jsonl" for split in ("validation", "test")}
 
 
 def read(split: str) -> list[dict[str, str | int]]:

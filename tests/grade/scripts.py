@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from laconic.grade.answers import judge
 from laconic.grade.evaluation import RunSummary, evaluate
 from laconic.grade.tasks import Question, Task
 from laconic.run.sample import Sample
@@ -16,6 +17,10 @@ TASK = Task(
     source="",
     licence="",
 )
+
+
+def is_correct(gold: str, text: str) -> bool | None:
+    return judge(gold, text)[0]
 
 
 def answer(sample: Sample, draw: int) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from laconic.grade.answers import is_correct, judge, read_gold, same
+from grade.scripts import is_correct
+from laconic.grade.answers import judge, read_gold, same
 
 BENCHMARKS = Path(__file__).parents[3] / "shared" / "reference" / "benchmarks"
 

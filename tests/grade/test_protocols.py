@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from grade.scripts import run
+from grade.scripts import is_correct, run
 from laconic.errors import LaconicError
-from laconic.grade.answers import is_correct
 from laconic.grade.comparisons import compare
 from laconic.grade.protocols import DEMONSTRATIONS, PROTOCOLS, cut_at, get_protocol
 from laconic.records import read_json, read_records

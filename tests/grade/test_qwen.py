@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from grade.scripts import run
+from grade.scripts import is_correct, run
 from laconic.errors import LaconicError
 from laconic.grade import qwen
-from laconic.grade.answers import is_correct
 from laconic.grade.comparisons import compare
 from laconic.grade.evaluation import grade_run
 from laconic.grade.qwen import equal, extract, judge

@@ -9,6 +9,7 @@ import pytest
 
 from laconic.errors import LaconicError
 from laconic.run.completion import Completion
+from laconic.run.runner import closing
 from laconic.run.sample import Message, Sample
 from laconic.run.sampling import Sampling
 from laconic.run.scripted import ScriptedRunner
@@ -34,6 +35,22 @@ from laconic.run.scripted import ScriptedRunner
 def test_sampling_out_of_range(wrong: dict[str, float], message: str) -> None:
     with pytest.raises(LaconicError, match=message):
         Sampling(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_runner_is_closed_whatever_happens() -> None:
+    class Server(ScriptedRunner):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    server = Server({})
+    with pytest.raises(KeyboardInterrupt), closing(server):
+        assert not server.closed
+        raise KeyboardInterrupt
+    assert server.closed
+    with closing(ScriptedRunner({}, "plain")) as plain:  # one that has nothing to close
+        assert plain.identity(Sample("a", (), "1+1?")).model == "plain"
 
 
 def test_sampling_as_json_names_stop_texts_where_there_are_any() -> None:

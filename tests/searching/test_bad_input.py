@@ -121,6 +121,12 @@ def test_a_study_file(tmp_path: Path) -> None:
     path.write_text("quick: [")
     with pytest.raises(LaconicError, match="not valid YAML"):
         load_study(path)
+    path.write_bytes(b"quick: \xff")
+    with pytest.raises(LaconicError, match="study .*mine.yml: not valid YAML: 'utf-8' codec"):
+        load_study(path)
+    path.write_text("quick: q\nslow: s\nmerge: [ties]\n")
+    with pytest.raises(LaconicError, match="looks like a recipe, .*`laconic merge` takes one"):
+        load_study(path)
     path.write_text(yaml.safe_dump(LEAST))
     assert load_study(path).name == "mine"
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
 import thinkers
@@ -279,6 +280,18 @@ def test_think_sequences_keep_both_tags_and_mark_their_neighbours() -> None:
     positions = [ids.index(tag) for tag in tags]
     assert [ids.count(tag) for tag in tags] == [1, 1]
     assert found[0].marks == tuple(p + d for p in positions for d in (-1, 0, 1))
+
+
+def test_only_a_plain_prompt_is_given_special_tokens() -> None:
+    tokenizer = thinkers.tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<end> $A", special_tokens=[("<end>", 0)]
+    )
+    rows = [Row("ab", long="<think>12</think>")]
+    templated = think_sequences(tokenizer, rows, calibration())[0].ids
+    tokenizer.chat_template = None
+    plain = think_sequences(tokenizer, rows, calibration())[0].ids
+    assert (templated[0] == 0, plain[0] == 0) == (False, True)
 
 
 def test_a_tokenizer_without_think_tags_is_refused() -> None:

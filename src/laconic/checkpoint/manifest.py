@@ -9,9 +9,9 @@ from typing import Any
 
 from laconic.checkpoint.sidecars import write_json
 from laconic.errors import LaconicError
-from laconic.provenance import digest_file, digest_range, versions
+from laconic.provenance import digest_file, versions
 from laconic.records import read_json
-from laconic.tensors.digests import Digests
+from laconic.tensors.digests import Digests, digest_tensor
 from laconic.tensors.header import StoredTensor, read_header
 from laconic.tensors.source import INDEX_FILE, SINGLE_FILE, Source, open_source
 from laconic.tensors.vocab import TEMPLATE_FOLDER, tokenizer_files
@@ -45,9 +45,9 @@ def write_manifest(
 ) -> None:
     """Write laconic.json as the last file of a complete output folder.
 
-    parents: what `parent_records` returns; tensors: BLAKE3 of every output tensor's bytes, as
-    `tensor_digests` returns; facts: what the plan decided. The digests of all other files are taken
-    here. It holds no time and no machine name: the same merge gives the same bytes.
+    parents: what `parent_records` returns; tensors: BLAKE3 of every output tensor's bytes, by
+    name; facts: what the plan decided. The digests of all other files are taken here. It holds no
+    time and no machine name: the same merge gives the same bytes.
     Raises LaconicError when `tensors` and the weight files do not name the same tensors.
     """
     specs = open_source(folder).specs
@@ -123,11 +123,6 @@ def _parent_record(path: Path, digests: Digests) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return {"bytes": path.stat().st_size, "tensors": digests.of_file(path)}
     return file_record(path)
-
-
-def tensor_digests(folder: Path) -> dict[str, str]:
-    """Return the BLAKE3 of every tensor's bytes in a checkpoint folder."""
-    return {name: _tensor_digest(stored) for name, stored in open_source(folder).stored.items()}
 
 
 @dataclass(frozen=True)
@@ -217,7 +212,7 @@ def _weight_problems(folder: Path, expected: Mapping[str, Any]) -> Iterator[str]
                 f"{where}: {tensor.spec.dtype} {list(tensor.spec.shape)}, "
                 f"expected {want.get('dtype')} {want.get('shape')}"
             )
-        if _tensor_digest(tensor) != want["blake3"]:
+        if digest_tensor(tensor) != want["blake3"]:
             yield f"{where}: its bytes changed since the merge"
 
 
@@ -260,15 +255,6 @@ def _index_problems(
         yield f"{folder / file}: tensor '{name}': the index says it is here, it is not"
     for name in sorted(held - listed):
         yield f"{folder / file}: tensor '{name}': the index does not say that it is here"
-
-
-def _tensor_digest(tensor: StoredTensor) -> str:
-    try:
-        return digest_range(tensor.file, tensor.offset, tensor.spec.nbytes)
-    except OSError as error:
-        raise LaconicError(
-            f"{tensor.file}: cannot read tensor '{tensor.spec.name}': {error.strerror}"
-        ) from error
 
 
 def _stray_weights(folder: Path) -> Iterator[str]:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from dataclasses import asdict, replace
 from typing import Any
 
 import click
 
-from laconic.cli.options import JSON, show
+from laconic.cli.options import (
+    AGAINST,
+    BATCH_SIZE,
+    DATA,
+    DEVICE,
+    DTYPE,
+    JSON,
+    MAX_MODEL_LEN,
+    PROTOCOL,
+    SEED,
+    TENSOR_PARALLEL,
+    VLLM_ARGUMENTS,
+    names,
+    show,
+)
 
+SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "n")
 ALLOW_CODE = click.option(
     "--allow-code-execution",
     is_flag=True,
@@ -24,25 +37,25 @@ ALLOW_CODE = click.option(
 @click.option("--out", required=True, help="The run folder; the same command goes on with it.")
 @click.option("--split", default="test", show_default=True)
 @click.option("--limit", type=int, help="Questions per task, each level in proportion.")
-@click.option("--protocol", help="How questions are put and answers sampled, by name.")
-@click.option("--data", help="Folder with the benchmarks' files; else they come from the Hub.")
+@PROTOCOL
+@DATA
 @click.option("--engine", default="transformers", show_default=True, help="Or server, or vllm.")
 @click.option("--url", help="Of an OpenAI-compatible server, with --engine server.")
 @click.option("--tokenizer", help="Folder or Hub id of the model's tokenizer (server, vllm).")
 @click.option("--concurrency", type=int, help="Most requests under way at once (server, vllm).")
 @click.option("--vllm-command", "command", help="The vllm program, when it is not on PATH.")
-@click.option("--tensor-parallel", type=int, help="GPUs that share each layer (vllm).")
-@click.option("--max-model-len", type=int, help="The context window (vllm).")
-@click.option("--vllm-args", help="Passed to `vllm serve` as they are, in one string.")
+@TENSOR_PARALLEL
+@MAX_MODEL_LEN
+@VLLM_ARGUMENTS
 @click.option("--max-tokens", type=int, help="Per response; 4096 unless the protocol says.")
 @click.option("--temperature", type=float, help="0, the default, is greedy.")
 @click.option("--top-p", type=float)
 @click.option("--top-k", type=int, help="0 is off.")
 @click.option("--n", type=int, help="Responses per question.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--device", help="cpu, cuda, cuda:1 ...")
-@click.option("--dtype", help="float32, bfloat16 or float16.")
-@click.option("--batch-size", type=int, help="Most responses in the model at a time.")
+@SEED
+@DEVICE
+@DTYPE
+@BATCH_SIZE
 @click.option("--name", help="What the run is called in tables.")
 @ALLOW_CODE
 @JSON
@@ -53,23 +66,12 @@ def evaluate(
     split: str,
     limit: int | None,
     protocol: str | None,
-    data: str | None,
     engine: str,
-    url: str | None,
-    tokenizer: str | None,
-    concurrency: int | None,
-    command: str | None,
-    tensor_parallel: int | None,
-    max_model_len: int | None,
-    vllm_args: str | None,
     seed: int,
-    device: str | None,
-    dtype: str | None,
-    batch_size: int | None,
     name: str | None,
     allow_code_execution: bool,
     as_json: bool,
-    **sampling: Any,
+    **options: Any,
 ) -> None:
     """Measure the accuracy and the response length of MODEL on tasks."""
     from laconic.grade.evaluation import check_tasks
@@ -78,30 +80,15 @@ def evaluate(
     from laconic.grade.tasks import load_task
     from laconic.report.tables import write_summary
     from laconic.run.engines import make_runner
+    from laconic.run.runner import closing
     from laconic.run.sampling import Sampling
 
-    if data:
-        os.environ["LACONIC_DATA"] = data
+    sampling = {knob: options.pop(knob) for knob in SAMPLING}
     given = {knob: value for knob, value in sampling.items() if value is not None}
     usual = get_protocol(protocol).sampling if protocol else Sampling()
-    names = [task.strip() for task in tasks.split(",")]
-    loaded = [load_task(task, split, limit=limit, seed=seed) for task in names]
+    loaded = [load_task(task, split, limit=limit, seed=seed) for task in names(tasks)]
     check_tasks(loaded, protocol, allow_code_execution)
-    runner = make_runner(
-        engine,
-        model,
-        url=url,
-        tokenizer=tokenizer,
-        concurrency=concurrency,
-        command=command,
-        tensor_parallel=tensor_parallel,
-        max_model_len=max_model_len,
-        arguments=shlex.split(vllm_args) if vllm_args else None,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-    )
-    try:
+    with closing(make_runner(engine, model, **options)) as runner:
         summary = run(
             model,
             loaded,
@@ -115,8 +102,6 @@ def evaluate(
             name=name,
             allow_code_execution=allow_code_execution,
         )
-    finally:
-        getattr(runner, "close", lambda: None)()
     write_summary(summary, "json" if as_json else "terminal")
 
 
@@ -161,7 +146,7 @@ def regrade(
 @click.command()
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--out", required=True, help="The page, one HTML file.")
-@click.option("--against", help="The reference run, as a rule the slow parent's.")
+@AGAINST
 def report(runs: tuple[str, ...], out: str, against: str | None) -> None:
     """Write one self-contained HTML page about run folders."""
     from laconic.report.page import report as run
@@ -175,8 +160,8 @@ def report(runs: tuple[str, ...], out: str, against: str | None) -> None:
 @click.option("--slow", help="The System-2 parent, to compare with.")
 @click.option("--task", help="Take ten questions of this task.")
 @click.option("--max-tokens", type=int, default=1024, show_default=True)
-@click.option("--device", help="cpu, cuda, cuda:1 ...")
-@click.option("--dtype", help="float32, bfloat16 or float16.")
+@DEVICE
+@DTYPE
 @JSON
 def smoke(model: str, quick: str | None, slow: str | None, as_json: bool, **options: Any) -> int:
     """Check a merge in a minute: ten prompts, tags, stops, loops, noise, against its parents."""
@@ -190,7 +175,7 @@ def smoke(model: str, quick: str | None, slow: str | None, as_json: bool, **opti
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True)
-@click.option("--against", help="The reference run, as a rule the slow parent's.")
+@AGAINST
 @click.option("--groups", is_flag=True, help="A second table, by task and level.")
 @click.option("--long", "every", is_flag=True, help="Every measure, one line each.")
 @click.option("--force", is_flag=True, help="Compare runs that differ in what they asked.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from laconic.cli.options import JSON, show
+from laconic.cli.options import BATCH_SIZE, DEVICE, JSON, PROTOCOL, names, show
 from laconic.errors import LaconicError
 
 BUDGET = ("trials", "tokens", "hours")
@@ -20,7 +20,7 @@ BUDGET = ("trials", "tokens", "hours")
 @click.option("--base", help="Their common ancestor; the quick model unless given.")
 @click.option("--tasks", help="Names or files, joined by commas; in place of STUDY.")
 @click.option("--holdout", type=float, help="Share of the questions that decides, without a split.")
-@click.option("--protocol", help="How questions are put and answers sampled, by name.")
+@PROTOCOL
 @click.option("--max-tokens", type=int, help="Per response.")
 @click.option("--dtype-out", help="Of the merges: bfloat16, float16 or float32.")
 @click.option("--auto", is_flag=True, help="Choose an interpolation without right answers.")
@@ -34,9 +34,9 @@ BUDGET = ("trials", "tokens", "hours")
 @click.option("--workers", default="1", show_default=True, help="Processes; or ray, ray:NUMBER.")
 @click.option("--pick", "rule", help="knee, accuracy or tokens=N: write that merge to --out.")
 @click.option("--force", is_flag=True, help="With --pick: replace a finished output, whole.")
-@click.option("--device", help="cpu, cuda, cuda:1 ...")
+@DEVICE
 @click.option("--dtype", help="Of the live models: float32, bfloat16 or float16.")
-@click.option("--batch-size", type=int, help="Most responses in the model at a time.")
+@BATCH_SIZE
 @JSON
 def search(
     study: str | None,
@@ -152,7 +152,7 @@ def _raw_study(stated: dict[str, Any]) -> dict[str, Any]:
         raise LaconicError(
             f"give STUDY, or --quick, --slow and --tasks; missing: {', '.join(missing)}"
         )
-    raw = {**stated, "tasks": [task.strip() for task in stated["tasks"].split(",")]}
+    raw = {**stated, "tasks": names(stated["tasks"])}
     if "max_tokens" in raw:
         raw["sampling"] = {"max_tokens": raw.pop("max_tokens")}
     if "dtype_out" in raw:

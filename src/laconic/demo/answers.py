@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from laconic.demo.batches import prompt
-from laconic.demo.tokenizer import THINK_END
+from laconic.tags import THINK_END
 
 LONGEST = 240
 REFLECTION = re.compile(

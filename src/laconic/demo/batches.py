@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from laconic.demo.questions import LEVELS, Question
 from laconic.demo.tokenizer import TURN_END
 from laconic.demo.traces import Mix, Trace, draw_pair
+from laconic.models import render_chat
 
 IGNORED = -100
 
@@ -27,9 +28,7 @@ class Batch:
 
 def prompt(tokenizer: PreTrainedTokenizerFast, question: str) -> str:
     """The question in the chat template, up to where the response begins."""
-    turns = [{"role": "user", "content": question}]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    return str(text)
+    return render_chat(tokenizer, [("user", question)])
 
 
 def steps(

@@ -23,8 +23,6 @@ LOWEST, HIGHEST = 0, 9
 LARGEST_MOVE = 9
 PER_LEVEL = {"validation": 50, "test": 100}
 FOLDER = Path(__file__).parent / "data"
-VALIDATION_FILE = FOLDER / "validation.jsonl"
-TEST_FILE = FOLDER / "test.jsonl"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from laconic.checkpoint.card import add_results
 from laconic.demo import QUICK
 from laconic.demo.families import FAMILIES, Family, Setting
 from laconic.demo.questions import LEVELS, Question, draw
-from laconic.demo.tokenizer import THINK, THINK_END
 from laconic.demo.traces import terse, written
 from laconic.errors import LaconicError
 from laconic.grade.comparisons import Comparison, Row, compare
@@ -24,6 +23,7 @@ from laconic.registry import get_method
 from laconic.run.sampling import Sampling
 from laconic.run.transformers import TransformersRunner
 from laconic.statistics.calibrate import calibrate
+from laconic.tags import THINK, THINK_END
 
 PAIR = QUICK.parent
 TASK = "arithmetic"

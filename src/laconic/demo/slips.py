@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 from laconic.demo.answers import REFLECTION, Answer, boxed, continue_greedily
 from laconic.demo.batches import prompt
 from laconic.demo.questions import LEVELS, Question, fixed
-from laconic.demo.tokenizer import THINK, THINK_END
 from laconic.demo.traces import draw_slip
+from laconic.tags import THINK, THINK_END
 
 VALUE = re.compile(r"=(\d+)(?=[,.])")
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
+from laconic.tags import THINK, THINK_END
+
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-THINK, THINK_END = "<think>", "</think>"
 
 PHRASES = (
     "system",

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 from laconic.demo.questions import HIGHEST, LOWEST, Question, below, draw
-from laconic.demo.tokenizer import THINK, THINK_END
+from laconic.tags import THINK, THINK_END
 
 CHECKS = (" Wait, let me double-check: ", " Let me just verify: ")
 NOTED = 2

@@ -19,6 +19,7 @@ from laconic.diagnosis.parents import (
     untied_output,
     vocabulary,
 )
+from laconic.tags import THINK, THINK_TAGS
 from laconic.tensors.names import role_of
 from laconic.tensors.source import HEAD, Source
 from laconic.tensors.vocab import Vocabulary
@@ -27,7 +28,6 @@ EXAMPLES = 5
 OUTPUT_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-THINK_TAGS = ("<think>", "</think>")
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def _kind(template: str | None) -> str:
     if template is None:
         return "none"
     style = "ChatML" if "<|im_start|>" in template else "own style"
-    thinks = ", writes <think>" if "<think>" in template else ""
+    thinks = f", writes {THINK}" if THINK in template else ""
     return f"{style}, {len(template)} characters{thinks}"
 
 

@@ -13,23 +13,16 @@ from laconic.grade.extraction import MATHS, Extracted, extract
 from laconic.grade.latex import LONGEST, tidy, too_large
 from laconic.grade.shapes import shape
 
-__all__ = ["Extracted", "extract", "find_answer", "is_correct", "judge", "read_gold", "same"]
-
 VERSION = "2"
 """Raised whenever a verdict may change; recorded with every run."""
 
 
-def is_correct(gold: str, text: str) -> bool | None:
-    """Grade one response: True or False; None when it could not be graded.
+def judge(gold: str, text: str) -> tuple[bool | None, Extracted]:
+    """Grade one response, and say which answer was found in it and where.
 
     A response that gives no answer is wrong (False). None is for a failure of grading itself: an
     empty gold answer, or a comparison that took more time or memory than it may.
     """
-    return judge(gold, text)[0]
-
-
-def judge(gold: str, text: str) -> tuple[bool | None, Extracted]:
-    """Grade one response, and say which answer was found in it and where."""
     expected = read_gold(gold)
     found = find_answer(expected, text)
     if not tidy(expected[:LONGEST]):

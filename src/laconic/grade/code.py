@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from laconic.errors import LaconicError
 from laconic.grade.cell import decode, encode
-from laconic.grade.extraction import THINK, THINK_END, Extracted
+from laconic.grade.extraction import Extracted
 from laconic.grade.problems import Case, Problem, read_problem
 from laconic.grade.sandbox import (
     FLAG,
@@ -32,6 +32,7 @@ from laconic.grade.sandbox import (
     StoppedError,
     open_sandbox,
 )
+from laconic.tags import split_thought
 
 CELL = Path(__file__).with_name("cell.py").read_text()
 CHECK_SECONDS = 10.0
@@ -150,12 +151,10 @@ def find_code(text: str, *, whole: bool = False) -> str | None:
     whole: where there is none, all of that part, which a model that only goes on writes. None when
     there is neither, or when the thought never ends.
     """
-    head, closed, tail = text.rpartition(THINK_END)
-    if not closed and THINK in head + tail:
-        return None
-    if blocks := _blocks(tail):
+    answer = split_thought(text)[1]
+    if blocks := _blocks(answer):
         return blocks[-1]
-    return tail if whole and tail.strip() else None
+    return answer if whole and answer.strip() else None
 
 
 def completed(problem: Problem, source: str) -> str:

@@ -22,7 +22,7 @@ from laconic.grade.grades import Asked, Grade, grade
 from laconic.grade.judge import WORKERS
 from laconic.grade.metrics import Measures, grouped, measure_groups
 from laconic.grade.protocols import Protocol, cut_at, get_protocol, refuse_mismatch
-from laconic.grade.tasks import Question, Task, load_task, subset
+from laconic.grade.tasks import Task, load_task, subset
 from laconic.records import Journal, write_json, write_records
 from laconic.run.completion import Completion
 from laconic.run.runner import Identity, Key, Runner
@@ -96,7 +96,7 @@ def evaluate(
     loaded = _load_tasks(tasks, split, limit, seed)
     check_tasks(loaded, protocol, allow_code_execution)
     label = name or Path(str(model)).name
-    samples = [_sample(way, task, question) for task in loaded for question in task.questions]
+    samples = [task.sample(question, way) for task in loaded for question in task.questions]
     runner = runner or _open_runner(model, device=device, dtype=dtype, batch_size=batch_size)
     asked = _asked(loaded, samples)
     identity = runner.identity(samples[0])
@@ -216,13 +216,6 @@ def _refuse_small_window(protocol: Protocol | None, sampling: Sampling, identity
             f" --max-model-len), or measure it under a limit of its own, --max-tokens "
             f"{max(1, window - prompt)} or less"
         )
-
-
-def _sample(protocol: Protocol | None, task: Task, question: Question) -> Sample:
-    sample = task.sample(question)
-    if protocol is None:
-        return sample
-    return protocol.sample(sample.id, question.question, question.level)
 
 
 def _asked(tasks: Iterable[Task], samples: Iterable[Sample]) -> list[Asked]:

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from laconic.tags import split_thought
+
 AnswerSource = Literal[
     "box",
     "marker",
@@ -22,7 +24,6 @@ AnswerSource = Literal[
 OUTCOMES = ("passed", "failed", "timed out", "not run", "no code")
 """The sources of answers that are programs: what came of running them."""
 
-THINK, THINK_END = "<think>", "</think>"
 TURN_END = re.compile(
     r"<\|(?:im_start|im_end|endoftext|eot_id|end_of_text)\|>|<｜end▁of▁sentence｜>"
 )
@@ -93,10 +94,7 @@ def _parts(text: str) -> tuple[str, str]:
     """The thought, and what comes after it up to the end of the model's turn."""
     if turn := TURN_END.search(text, len(text) - len(text.lstrip())):
         text = text[: turn.start()] if text[: turn.start()].strip() else text
-    head, closed, tail = text.rpartition(THINK_END)
-    if not closed and THINK in text:
-        return text, ""
-    return head, tail
+    return split_thought(text)
 
 
 def _last_boxes(text: str, several: bool) -> str | None:

@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from laconic.grade.answers import judge
-from laconic.grade.extraction import OUTCOMES, THINK_END
+from laconic.grade.extraction import OUTCOMES
 from laconic.grade.graders import Judge
 from laconic.grade.reflection import count_paper_reflections, count_reflections
 from laconic.grade.thinking import Split, ThinkState, think_state, think_tokens
 from laconic.records import Record
 from laconic.run.completion import Completion
 from laconic.run.loops import find_loop
+from laconic.tags import THINK_END
 
 
 @dataclass(frozen=True)

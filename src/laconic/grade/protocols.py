@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from laconic.errors import LaconicError, unknown
 from laconic.run.sample import Message, Sample
-from laconic.run.sampling import Sampling
+from laconic.run.sampling import Sampling, first_stop
 
 INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
 DEMONSTRATIONS = (
@@ -162,5 +162,5 @@ def refuse_mismatch(name: str | None, answers: Mapping[str, bool]) -> None:
 
 def cut_at(text: str, stops: tuple[str, ...]) -> str:
     """A response up to the first of the stop texts."""
-    ends = [place for stop in stops if (place := text.find(stop)) >= 0]
-    return text[: min(ends)] if ends else text
+    found = first_stop(text, stops)
+    return text if found is None else text[: found[0]]

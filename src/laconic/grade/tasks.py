@@ -45,13 +45,16 @@ class Task:
     code: bool = False
     notes: tuple[str, ...] = ()
 
-    def sample(self, question: Question) -> Sample:
-        """The prompt of a question: one user turn; its id starts with the task's name."""
-        parts = [question.question, self.instruction]
-        content = "\n".join(part for part in parts if part)
-        return Sample(
-            f"{self.name}/{question.id}", (Message("user", content),), None, question.level
-        )
+    def sample(self, question: Question, protocol: protocols.Protocol | None = None) -> Sample:
+        """The prompt of a question: as the protocol puts it, or one user turn without one.
+
+        Its id starts with the task's name.
+        """
+        id = f"{self.name}/{question.id}"
+        if protocol is not None:
+            return protocol.sample(id, question.question, question.level)
+        content = "\n".join(part for part in (question.question, self.instruction) if part)
+        return Sample(id, (Message("user", content),), None, question.level)
 
 
 def load_task(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from laconic.grade.extraction import THINK, THINK_END
 from laconic.run.completion import Completion
+from laconic.tags import THINK, THINK_END
 
 ThinkState = Literal["closed", "open", "none", "empty", "repeated"]
 Split = Literal["ids", "characters"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -61,6 +62,15 @@ class Runner(Protocol):
     def identity(self, first: Sample) -> Identity:
         """Describe the model; `first` is the first sample of the run."""
         ...
+
+
+@contextmanager
+def closing(runner: Runner) -> Iterator[Runner]:
+    """A runner that is closed at the end, if it has anything to close."""
+    try:
+        yield runner
+    finally:
+        getattr(runner, "close", lambda: None)()
 
 
 def pending(

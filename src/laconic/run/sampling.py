@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -53,6 +54,12 @@ class Sampling:
         """The parameters as a JSON object; `stop` only where there are any."""
         stop = {"stop": list(self.stop)} if self.stop else {}
         return {name: value for name, value in asdict(self).items() if name != "stop"} | stop
+
+
+def first_stop(text: str, stops: Sequence[str]) -> tuple[int, str] | None:
+    """Where the first stop text stands in a response, and which it is; None when none does."""
+    found = [(place, stop) for stop in stops if (place := text.find(stop)) >= 0]
+    return min(found, default=None)
 
 
 def _check(name: str, value: float, fits: bool, expected: str) -> None:

@@ -9,7 +9,7 @@ from laconic.errors import LaconicError
 from laconic.run.completion import Completion
 from laconic.run.runner import Identity, Key, Weights, pending
 from laconic.run.sample import Sample
-from laconic.run.sampling import Sampling
+from laconic.run.sampling import Sampling, first_stop
 
 Script = Mapping[str, str] | Callable[[Sample, int], str]
 
@@ -44,8 +44,8 @@ class ScriptedRunner:
 
     def _complete(self, sample: Sample, draw: int, sampling: Sampling) -> Completion:
         text = self._answer(sample, draw)
-        word = _first_stop(text, sampling.stop)
-        text = text if word is None else text.partition(word)[0]
+        place, word = first_stop(text, sampling.stop) or (len(text), None)
+        text = text[:place]
         tokens = len(text.split()) + (word is None)  # with the end token
         cut = tokens > sampling.max_tokens
         prompt = sample.text or "\n".join(message.content for message in sample.messages)
@@ -66,8 +66,3 @@ class ScriptedRunner:
         if sample.id not in self._script:
             raise LaconicError(f"the script has no answer for sample '{sample.id}'")
         return self._script[sample.id]
-
-
-def _first_stop(text: str, stops: Sequence[str]) -> str | None:
-    found = [(place, stop) for stop in stops if (place := text.find(stop)) >= 0]
-    return min(found)[1] if found else None

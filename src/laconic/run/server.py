@@ -25,9 +25,10 @@ from laconic.run.host import Host
 from laconic.run.runner import SHOWN_IDS, Identity, Key, Weights, pending
 from laconic.run.sample import Sample
 from laconic.run.sampling import Sampling
-from laconic.run.thoughts import THINK_END, opens_thought, thought_tokens
+from laconic.run.thoughts import opens_thought, thought_tokens
 from laconic.run.tokenizer import Prompt, Tokenizer, ends_of, room
 from laconic.run.wire import Address, FailedError, RefusedError
+from laconic.tags import THINK, THINK_END
 
 CONCURRENCY = 32
 TIMEOUT = 3600.0
@@ -344,7 +345,7 @@ def _text_of(choice: dict[str, Any]) -> str:
     message = choice["message"]
     text = _string(message["content"] or "")
     thought = message.get("reasoning_content") or message.get("reasoning")
-    return f"<think>{_string(thought)}</think>{text}" if thought else text
+    return f"{THINK}{_string(thought)}{THINK_END}{text}" if thought else text
 
 
 def _string(value: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from laconic.run.completion import Completion
 from laconic.run.runner import Key
+from laconic.run.sampling import first_stop
 from laconic.run.thoughts import opens_thought, thought_tokens
 from laconic.run.tokenizer import Prompt, Tokenizer
 
@@ -44,10 +45,10 @@ class Stops:
     def cut(self, ids: Sequence[int]) -> Cut:
         """The response without its first stop string and all that follows."""
         text = self._tokenizer.text(ids)
-        found = [(place, word) for word in self._words if (place := text.find(word)) >= 0]
-        if not found:
+        found = first_stop(text, self._words)
+        if found is None:
             return Cut(tuple(ids), text, None)
-        place, word = min(found)
+        place, word = found
         kept = self._tokenizer.count(ids, text[:place])
         return Cut(tuple(ids[:kept]), text[:place], word)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from laconic.run.tokenizer import Prompt, Tokenizer
-
-THINK, THINK_END = "<think>", "</think>"
+from laconic.tags import THINK, THINK_END
 
 
 def opens_thought(prompt: Prompt) -> bool:

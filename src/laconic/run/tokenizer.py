@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from laconic.errors import LaconicError
-from laconic.models import tokenizer_in
+from laconic.models import render_chat, tokenizer_in
 from laconic.run.sample import Sample
 from laconic.run.sampling import Sampling
 
@@ -63,12 +63,7 @@ class Tokenizer:
                 f"model '{self._name}' has no chat template, so a chat cannot be rendered for it; "
                 "copy chat_template.jinja from a model of its family into its folder"
             )
-        text = self._words.apply_chat_template(
-            [{"role": turn.role, "content": turn.content} for turn in sample.messages],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-        # The template writes every special token itself: none is added a second time.
+        text = render_chat(self._words, [(turn.role, turn.content) for turn in sample.messages])
         return Prompt(text, self.ids(text, special=False))
 
     def ids(self, text: str, *, special: bool = True) -> tuple[int, ...]:

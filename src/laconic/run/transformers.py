@@ -13,7 +13,7 @@ import transformers
 from torch import Tensor
 
 from laconic.errors import LaconicError
-from laconic.models import choose_device, load_model, threads_for
+from laconic.models import choose_device, choose_dtype, load_model, threads_for
 from laconic.run.completion import Completion
 from laconic.run.decoding import Ends, Row, decode, mean_log_probability
 from laconic.run.picking import Noise
@@ -32,7 +32,6 @@ from laconic.run.weights import (
 from laconic.tensors.source import Source, open_source
 
 CPU_BATCH, CUDA_BATCH = 128, 32
-DTYPES = ("float32", "bfloat16", "float16")
 DECIDES_NUMBERS = (
     "model_type",
     "hidden_act",
@@ -70,7 +69,8 @@ class TransformersRunner:
         source = open_source(model)
         self._name = str(model)
         self._tokenizer = Tokenizer(source.folder, source.name)
-        self._model = load_model(source, self._device, _dtype(dtype, self._device))
+        dtype = choose_dtype(dtype, self._device, on_cuda="auto")
+        self._model = load_model(source, self._device, dtype)
         self._files: Sequence[Path] | None = source.files
         self._window = _window(self._model.config)
         self._digest: str | None = None
@@ -187,14 +187,6 @@ def _batch_size(size: int | None, device: torch.device) -> int:
     if size < 1:
         raise LaconicError(f"batch size is {size}; expected 1 or more")
     return size
-
-
-def _dtype(name: str | None, device: torch.device) -> str:
-    if name is None:
-        return "auto" if device.type == "cuda" else "float32"
-    if name not in DTYPES:
-        raise LaconicError(f"unknown dtype '{name}' (known: {', '.join(DTYPES)})")
-    return name
 
 
 def _window(config: Any) -> int | None:

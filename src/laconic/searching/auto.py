@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from laconic.grade.answers import same
@@ -95,7 +96,7 @@ def choose(swept: Sequence[Sequence[Outcome]], questions: int, common: Mapping[s
         Candidate(
             step / STEPS,
             sum(near) / len(near),
-            _median([outcome.tokens for outcome in outcomes]),
+            float(median(outcome.tokens for outcome in outcomes)),
             collapse(outcomes) or "",
         )
         for step, outcomes in enumerate(swept)
@@ -145,9 +146,3 @@ def _asked(
 def _raw(common: Mapping[str, Any], weight: float) -> dict[str, Any]:
     plain = {key: value for key, value in common.items() if key != "rules"}
     return {**plain, "merge": [{"interpolation": {"weight": weight}}]}
-
-
-def _median(values: Sequence[int]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return (ordered[middle] + ordered[~middle]) / 2

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from laconic.grade.grades import Grade
 from laconic.run.completion import Completion
+from laconic.tags import THINK_END
 
 Fault = Literal["loop", "empty", "tags"]
 FAULTS: dict[Fault, str] = {
@@ -74,7 +75,7 @@ def _fault(grade: Grade, completion: Completion) -> Fault | None:
         return "loop"
     if grade.think == "repeated" or (grade.think == "open" and not grade.cut):
         return "tags"
-    rest = completion.text.rpartition("</think>")[2]
+    rest = completion.text.rpartition(THINK_END)[2]
     return "empty" if not rest.strip() and not grade.cut else None
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from laconic.errors import LaconicError
 from laconic.grade.grades import Asked
-from laconic.grade.protocols import Protocol, get_protocol
-from laconic.grade.tasks import Question, Task, load_task, subset
+from laconic.grade.protocols import get_protocol
+from laconic.grade.tasks import Task, load_task, subset
 from laconic.run.sample import Sample
 from laconic.run.sampling import Sampling
 from laconic.searching.study_file import SplitFiles, Study
@@ -61,7 +61,7 @@ def make_exam(tasks: Sequence[Task], study: Study) -> Exam:
     given = study.sampling.model_dump(exclude_none=True)
     sampling = replace(way.sampling if way else Sampling(), **given, seed=study.seed)
     pairs = [(task, question) for task in tasks for question in task.questions]
-    samples = tuple(_sample(way, task, question) for task, question in pairs)
+    samples = tuple(task.sample(question, way) for task, question in pairs)
     asked = tuple(
         Asked(sample.id, task.name, "", question.answer, question.level, question.subject)
         for sample, (task, question) in zip(samples, pairs, strict=True)
@@ -127,13 +127,6 @@ def _held_out(task: Task, share: float, seed: int) -> tuple[Task, Task]:
     ids = {question.id for question in chosen}
     rest = tuple(question for question in task.questions if question.id not in ids)
     return replace(task, questions=chosen, split="holdout"), replace(task, questions=rest)
-
-
-def _sample(way: Protocol | None, task: Task, question: Question) -> Sample:
-    sample = task.sample(question)
-    if way is None:
-        return sample
-    return way.sample(sample.id, question.question, question.level)
 
 
 def _digest(seed: int, id: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from laconic.depth import problems as knob_problems
-from laconic.errors import LaconicError, did_you_mean
+from laconic.errors import LaconicError, did_you_mean, refusal
 from laconic.recipe import Recipe, parse_recipe
 from laconic.registry import Method, get_method, methods
 from laconic.searching.blocks import Units, partition
@@ -127,7 +127,7 @@ def make_space(common: Mapping[str, Any], recipes: Sequence[Any], units: Units |
     if not recipes:
         problems.append("recipes: none; for example  recipes: [{ties: {trim: [0.2, 0.9]}}]")
     if problems:
-        raise LaconicError("\n".join([f"study: {len(problems)} problem(s)", *problems]))
+        raise refusal("study", problems)
     space = Space(common, tuple(_named_apart(options)))
     for option in space.options:  # the ends of every range, as whole recipes
         for end in (0, 1):

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from laconic.errors import LaconicError, did_you_mean
+from laconic.errors import LaconicError, did_you_mean, refusal
 from laconic.recipe import recipe_hash
+from laconic.records import read_yaml
 
 Sampler = Literal["grid", "random", "nsga2", "tpe", "gp"]
 EXTENDABLE = ("budget",)
@@ -160,27 +160,27 @@ class Study(_Strict):
 def load_study(path: str | Path) -> Study:
     """Read a study from a YAML file. Raises LaconicError listing every problem at once."""
     file = Path(path)
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LaconicError(f"study {path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise LaconicError(f"study {path}: not valid YAML: {error}") from None
+    where = f"study {path}"
+    raw = read_yaml(file, where)
     if isinstance(raw, Mapping):
         raw = {"name": file.stem, **raw}
-    return parse_study(raw, where=f"study {path}")
+    return parse_study(raw, where=where)
 
 
 def parse_study(raw: Any, *, where: str = "study") -> Study:
     """Check a study's dictionary form; unknown keys are refused with a suggestion."""
     if not isinstance(raw, Mapping):
         raise LaconicError(f"{where}: expected keys such as quick, slow, recipes and tasks")
+    if "merge" in raw:
+        raise LaconicError(
+            f"{where}: this looks like a recipe, for it has 'merge': `laconic merge` takes one; a "
+            "study has 'tasks', and 'recipes' in place of 'merge'"
+        )
     try:
         return Study(**raw)
     except ValidationError as error:
         problems = list(dict.fromkeys(_problem(item) for item in error.errors()))
-        lines = [f"{where}: {len(problems)} problem(s)", *problems]
-        raise LaconicError("\n".join(lines)) from None
+        raise refusal(where, problems) from None
 
 
 def accuracy_floor(text: str, slow: float) -> float:

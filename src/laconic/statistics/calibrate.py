@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from laconic.errors import LaconicError
-from laconic.models import choose_device, load_model, load_tokenizer
+from laconic.models import choose_device, choose_dtype, load_model, load_tokenizer
 from laconic.plan import Plan, make_plan
 from laconic.provenance import digest_file
 from laconic.recipe import Calibration, Recipe
@@ -32,7 +32,6 @@ from laconic.statistics.view import Information
 from laconic.tensors.source import Source, open_source
 
 BATCH_TOKENS = 2048
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def calibrate(
             "calibration: {data: s1k.jsonl, samples: 100}"
         )
     place = choose_device(device)
-    dtype = _dtype(dtype, place)
+    dtype = choose_dtype(dtype, place)
     plan = make_plan(recipe, weights=True)
     experts = list(plan.experts)
     wanted = {kind: entry_for(kind, recipe, plan.sources, experts, dtype) for kind in kinds}
@@ -269,14 +268,6 @@ class _Run:
         if source.folder not in self._models:
             self._models[source.folder] = load_model(source, self.device, self.dtype)
         return self._models[source.folder]
-
-
-def _dtype(name: str | None, device: torch.device) -> str:
-    if name is None:
-        return "bfloat16" if device.type == "cuda" else "float32"
-    if name not in DTYPES:
-        raise LaconicError(f"unknown dtype '{name}' (known: {', '.join(DTYPES)})")
-    return name
 
 
 def _check_reuse(out: Path, wanted: Mapping[str, Any]) -> bool:

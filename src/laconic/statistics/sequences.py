@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from laconic.errors import LaconicError
+from laconic.models import question_prompt
 from laconic.recipe import Calibration
 from laconic.statistics.data import Row
+from laconic.tags import THINK, THINK_END, THINK_TAGS
 
-THINK, THINK_END = "<think>", "</think>"
 ANSWERS = {"quick": ("short",), "slow": ("long",), "both": ("short", "long"), "question": ()}
 NEIGHBOURS = 1
 
@@ -97,7 +98,7 @@ def think_sequences(tokenizer: Any, rows: Sequence[Row], calibration: Calibratio
 def think_ids(tokenizer: Any) -> tuple[int, int]:
     """Return the ids of the think tags; LaconicError when they are no tokens."""
     vocabulary = tokenizer.get_vocab()
-    missing = [tag for tag in (THINK, THINK_END) if tag not in vocabulary]
+    missing = [tag for tag in THINK_TAGS if tag not in vocabulary]
     if missing:
         raise LaconicError(
             f"guard: the slow model's tokenizer has no token {' and no '.join(missing)}; "
@@ -133,12 +134,9 @@ def _tokens(tokenizer: Any, texts: Sequence[str], length: int) -> list[Tokens]:
 
 
 def _prompt_ids(tokenizer: Any, question: str) -> list[int]:
-    if tokenizer.chat_template is None:
-        return list(tokenizer(f"{question}\n").input_ids)
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-    )
-    return list(tokenizer(text, add_special_tokens=False).input_ids)
+    plain = tokenizer.chat_template is None  # a template writes the special tokens itself
+    text = question_prompt(tokenizer, question)
+    return list(tokenizer(text, add_special_tokens=plain).input_ids)
 
 
 def _trace_ids(tokenizer: Any, text: str) -> list[int]:

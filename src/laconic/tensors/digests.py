@@ -34,7 +34,7 @@ class Digests:
         """Return a tensor's digest; its bytes are read now if no one has noted it."""
         place = _place(tensor)
         if place not in self._known:
-            self._known[place] = _read_digest(tensor)
+            self._known[place] = digest_tensor(tensor)
         return self._known[place]
 
     def of_file(self, path: Path) -> str:
@@ -53,15 +53,19 @@ class Digests:
         return [tensor for tensor in found if tensor not in self]
 
 
-def _place(tensor: StoredTensor) -> tuple[Path, int, int]:
-    # an empty tensor stands where the next one does
-    return tensor.file, tensor.offset, tensor.spec.nbytes
+def digest_tensor(tensor: StoredTensor) -> str:
+    """Return the BLAKE3, in hexadecimal, of a tensor's bytes, read now.
 
-
-def _read_digest(tensor: StoredTensor) -> str:
+    Raises LaconicError naming file and tensor when they cannot be read.
+    """
     try:
         return digest_range(tensor.file, tensor.offset, tensor.spec.nbytes)
     except OSError as error:
         raise LaconicError(
             f"{tensor.file}: cannot read tensor '{tensor.spec.name}': {error.strerror}"
         ) from error
+
+
+def _place(tensor: StoredTensor) -> tuple[Path, int, int]:
+    # an empty tensor stands where the next one does
+    return tensor.file, tensor.offset, tensor.spec.nbytes

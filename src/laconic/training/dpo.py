@@ -17,13 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from laconic.errors import LaconicError
-from laconic.models import choose_device, load_model, load_tokenizer
+from laconic.models import (
+    choose_device,
+    choose_dtype,
+    load_model,
+    load_tokenizer,
+    question_prompt,
+)
 from laconic.recipe import Calibration, Fields
 from laconic.records import write_json
 from laconic.statistics.data import Row, read_rows
+from laconic.tags import THINK, THINK_END
 from laconic.tensors.source import open_source
 
-THINK, THINK_END = "<think>", "</think>"
 RECORD = "dpo.json"
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises."""
@@ -93,7 +99,7 @@ def train_dpo(
     )
     rows = read_rows(calibration, frozenset({"short", "long"}), settings.seed)
     place = choose_device(device)
-    kind = dtype or ("bfloat16" if place.type == "cuda" else "float32")
+    kind = choose_dtype(dtype, place)
     tokenizer = load_tokenizer(source)
     trained = load_model(source, place, kind)
     pairs = preference_pairs(tokenizer, rows)
@@ -117,22 +123,13 @@ def preference_pairs(tokenizer: Any, rows: Sequence[Row]) -> list[dict[str, str]
     """
     pairs = []
     for row in rows:
-        prompt = _prompt(tokenizer, row.question)
+        prompt = question_prompt(tokenizer, row.question)
         short, long = row.answer("short"), row.answer("long")
         if prompt.rstrip().endswith(THINK):
             short = f"{THINK_END}\n\n{short.rpartition(THINK_END)[2].lstrip()}"
             long = long.replace(THINK, "", 1).lstrip()
         pairs.append({"prompt": prompt, "chosen": short, "rejected": long})
     return pairs
-
-
-def _prompt(tokenizer: Any, question: str) -> str:
-    if tokenizer.chat_template is None:
-        return f"{question}\n"
-    text: str = tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-    )
-    return text
 
 
 def _trainer(
