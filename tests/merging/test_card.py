@@ -76,7 +76,7 @@ def close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], sla
 
 
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: json.dumps(chain))
-@pytest.mark.parametrize(("block", "held"), [(1 << 18, True), (50, True), (50, False)])
+@pytest.mark.parametrize(("block", "held"), [(1 << 18, True), (1000, False)])
 def test_the_merge_is_that_of_the_processor(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -98,7 +98,10 @@ def test_the_merge_is_that_of_the_processor(
     assert (cpu["plan"]["device"], card["plan"]["device"]) == ("cpu", "lazy")
 
 
-def test_blocks_stand_on_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("chain", [["ties"], ["twin"]])
+def test_blocks_stand_on_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chain: list[Any]
+) -> None:
     pair(tmp_path)
     plain, seen = BlockStream.blocks, []
 
@@ -108,7 +111,7 @@ def test_blocks_stand_on_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             yield block
 
     monkeypatch.setattr(BlockStream, "blocks", blocks)
-    merge(recipe(tmp_path, ["ties"]), tmp_path / "out", device=NAME, progress=False)
+    merge(recipe(tmp_path, chain), tmp_path / "out", block=50, device=NAME, progress=False)
     assert set(seen) == {CARD}
 
 
@@ -139,6 +142,7 @@ def test_a_live_merge_stays_on_the_card(tmp_path: Path) -> None:
     live = LiveMerge(made, device=NAME)
     found = dict(live.tensors(made))
     assert {tensor.device for tensor in found.values()} == {CARD}
+    assert {tensor.device for tensor in live._reader._held.values()} == {CARD}
     assert close({n: t.cpu() for n, t in found.items()}, weights(tmp_path / "out"), 0.0)
     assert live.digest == LiveMerge(made).digest
 

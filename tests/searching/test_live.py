@@ -15,7 +15,7 @@ from laconic.errors import LaconicError
 from laconic.merging import live
 from laconic.merging.engine import merge
 from laconic.merging.live import LiveMerge
-from laconic.merging.stream import BlockStream
+from laconic.merging.memory import fit
 from laconic.recipe import parse_recipe
 
 CHAINS: dict[str, list[Any]] = {
@@ -55,7 +55,7 @@ def test_a_live_merge_equals_the_written_one(pair: Path, tmp_path: Path, name: s
 def test_tensors_of_several_blocks(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "BlockStream", partial(BlockStream, entries=100))
+    monkeypatch.setattr(live, "fit", partial(fit, block=100))
     made = recipe(pair, CHAINS["ties"])
     found = dict(LiveMerge(made, threads=2).tensors(made))
     merge(made, tmp_path / "out", progress=False)

@@ -183,3 +183,14 @@ def test_a_cut_short_write_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with opened(path) as shard:
         write(shard, path, data, 0, [PAGE])
     assert path.read_bytes() == data.view(torch.uint8).numpy().tobytes()
+
+
+def test_a_tensor_takes_two_or_three_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, made = Stages._make, []
+    monkeypatch.setattr(Stages, "_make", lambda self, n: made.append(n) or plain(self, n))
+    path = blank(tmp_path / "file", 200 * PAGE)
+    with opened(path) as shard:
+        write(shard, path, entries(100 * PAGE), 0, [100])
+    assert len(made) <= 3
