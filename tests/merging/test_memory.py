@@ -82,7 +82,7 @@ def test_a_cap_is_kept_and_changes_no_byte(
 
 def test_the_peak_is_this_process_own_not_that_of_the_one_that_started_it() -> None:
     ballast = torch.ones(150 << 20, dtype=torch.uint8)
-    code = "from laconic.merging.memory import peak, resident; print(peak(), resident())"
+    code = "from laconic.merging.memory import peak, resident; now = resident(); print(peak(), now)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     most, now = map(int, done.stdout.split())
     assert resident() > len(ballast)

@@ -9,9 +9,6 @@ from pydantic import Field
 Share = Annotated[float, Field(ge=0, le=1)]
 """A share of entries, from 0 to 1."""
 
-OpenShare = Annotated[float, Field(ge=0, lt=1)]
-"""A share of entries, from 0 up to but not 1."""
-
 Weight = Annotated[float, Field(ge=0, le=1)]
 """An interpolation weight, from 0 to 1."""
 
