@@ -126,7 +126,7 @@ def _row(rows: list[dict[str, Any]], tool: str, method: str) -> dict[str, Any] |
 
 def _median(costs: list[Cost]) -> dict[str, float]:
     return {
-        key: statistics.median(getattr(cost, key) for cost in costs)
+        key: round(statistics.median(getattr(cost, key) for cost in costs), 2)
         for key in ("cpu_s", "wall_s", "peak_mb")
     }
 
