@@ -90,9 +90,11 @@ class ResidentReader(Reader):
             for tensor in step.inputs:
                 if tensor.stored is not None:
                     hasher.update(f"{tensor.role} {tensor.spec.name}\0".encode())
-                    raw: Any = self._fetch(tensor.stored).numpy()
-                    hasher.update(memoryview(raw))
-                    self._held[_key(tensor.stored)] = torch.from_numpy(raw).to(self.device)
+                    raw = self._fetch(tensor.stored)
+                    array: Any = raw.numpy()
+                    hasher.update(memoryview(array))
+                    if _key(tensor.stored) not in self._held:  # the base is often a parent too
+                        self._held[_key(tensor.stored)] = raw.to(self.device)
         self.digest = hasher.hexdigest()
 
     def read(self, tensor: StoredTensor, start: int, into: Tensor) -> None:

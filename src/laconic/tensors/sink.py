@@ -19,14 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
-
 from laconic.errors import LaconicError
+from laconic.tensors.digests import digest_tensor
 from laconic.tensors.header import StoredTensor, TensorSpec, build_header, read_header
 from laconic.tensors.source import INDEX_FILE, SINGLE_FILE
 from laconic.tensors.writer import Shard, Stages, TensorWriter
-
-_CHUNK = 1 << 22
 
 
 class Sink:
@@ -136,7 +133,7 @@ class Sink:
             self._discard()
             raise _write_error(self.folder, error) from error
         for name, record in (journal or {}).items():
-            if name in self._places and self._digest(self._places[name]) == record["blake3"]:
+            if name in self._places and digest_tensor(self._places[name]) == record["blake3"]:
                 self.digests[name], self.inputs[name] = record["blake3"], record["inputs"]
 
     def _read_journal(self, identity: str) -> dict[str, dict[str, Any]] | None:
@@ -189,14 +186,6 @@ class Sink:
             path = self.folder / file
             self._places.update(read_header(path))
             self._files[path] = Shard(path)
-
-    def _digest(self, place: StoredTensor) -> str:
-        digest = blake3()
-        shard = self._files[place.file]
-        for start in range(0, place.spec.nbytes, _CHUNK):
-            count = min(_CHUNK, place.spec.nbytes - start)
-            digest.update(shard.read(count, place.offset + start))
-        return digest.hexdigest()
 
     def _close(self) -> None:
         for shard in self._files.values():

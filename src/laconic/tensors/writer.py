@@ -46,10 +46,6 @@ class Shard:
         self._write_direct(view[first:last], offset + first)
         self._write(view[last:], offset + last)
 
-    def read(self, count: int, offset: int) -> bytes:
-        """Read back at most `count` bytes from byte `offset` on. Raises OSError."""
-        return os.pread(self._descriptor, count, offset)
-
     def sync(self) -> None:
         """Wait until all that was written is on the disk. Raises OSError."""
         os.fsync(self._descriptor)
